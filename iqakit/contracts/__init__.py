@@ -1,0 +1,60 @@
+"""Protocols and frozen dataclasses: what crosses each door."""
+
+from __future__ import annotations
+
+from iqakit.contracts.adapter import (
+    FEATURE_KINDS,
+    HEAD_KINDS,
+    Adapter,
+    Calibration,
+    Checkpoint,
+    FeatureKind,
+    FitContext,
+    FitMethod,
+    FitResult,
+    HeadKind,
+    Preprocessing,
+    Progress,
+    TestTimeMethod,
+)
+from iqakit.contracts.backbone import Backbone, InputSpec
+from iqakit.contracts.combiner import Combiner
+from iqakit.contracts.dataset import Dataset, Sample, TaskFacts
+from iqakit.contracts.entries import (
+    AdapterEntry,
+    BackboneEntry,
+    CombinerEntry,
+    CommandEntry,
+    DatasetEntry,
+    Entry,
+)
+from iqakit.contracts.features import Features
+
+__all__ = [
+    "FEATURE_KINDS",
+    "HEAD_KINDS",
+    "Adapter",
+    "AdapterEntry",
+    "Backbone",
+    "BackboneEntry",
+    "Calibration",
+    "Checkpoint",
+    "Combiner",
+    "CombinerEntry",
+    "CommandEntry",
+    "Dataset",
+    "DatasetEntry",
+    "Entry",
+    "FeatureKind",
+    "Features",
+    "FitContext",
+    "FitMethod",
+    "FitResult",
+    "HeadKind",
+    "InputSpec",
+    "Preprocessing",
+    "Progress",
+    "Sample",
+    "TaskFacts",
+    "TestTimeMethod",
+]
