@@ -1,1 +1,1 @@
-"""TODO."""
+"""Plugins and the catalog of parts."""
