@@ -1,0 +1,184 @@
+"""From whatever a picture's pixels are to 8-bit sRGB, block by block, so that memory stays bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from iqakit.imaging.formats import UnreadableError
+
+Pixels = NDArray[np.uint8]
+"""(H, W, 3) or (H, W), 8 bit."""
+
+_BLOCK: Final = 1 << 22
+_WITH_ALPHA: Final = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
+_SIXTEEN: Final = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+_SAME: Final = 2
+"""Largest difference, in levels, up to which a profile counts as sRGB."""
+
+
+def to_srgb(picture: Image.Image, out: Pixels, warnings: list[str]) -> None:
+    """Write a loaded picture's pixels, as 8-bit sRGB over white, into ``out``.
+
+    Args:
+        picture: Loaded; any mode that Pillow knows.
+        out: (H, W, 3), of the picture's own height and width; may be a turned view.
+        warnings: Names of what was done are added.
+
+    Raises:
+        UnreadableError: The pixels have no meaning as an image, such as floats that are not finite.
+    """
+    icc = picture.info.get("icc_profile")
+    transform = _transform(picture, icc, warnings) if isinstance(icc, bytes) and icc else None
+    if picture.mode == "CMYK":
+        warnings.append("cmyk-converted")
+    if picture.mode in _SIXTEEN or picture.mode == "I" or picture.mode == "F":
+        _scaled(picture, out, transform, warnings)
+        return
+    transparent = picture.mode in _WITH_ALPHA or "transparency" in picture.info or _palette_has_alpha(picture)
+    seen_through = False
+    for box, rows, columns in _blocks(picture):
+        block = picture if box is None else picture.crop(box)
+        if transparent:
+            block = block.convert("RGBA")
+            alpha = np.asarray(block.getchannel("A"))
+            block = block.convert("RGB")
+            pixels = _as_rgb(block, transform)
+            if alpha.min() < 255:
+                seen_through = True
+                pixels = _over_white(pixels, alpha)
+        else:
+            pixels = _as_rgb(block, transform)
+        out[rows, columns] = pixels
+    if seen_through:
+        warnings.append("alpha-flattened")
+
+
+def _blocks(picture: Image.Image) -> Iterator[tuple[tuple[int, int, int, int] | None, slice, slice]]:
+    width, height = picture.size
+    if width * height <= _BLOCK:
+        yield None, slice(0, height), slice(0, width)
+        return
+    across = min(width, _BLOCK)
+    down = max(1, _BLOCK // across)
+    for top in range(0, height, down):
+        bottom = min(height, top + down)
+        for left in range(0, width, across):
+            right = min(width, left + across)
+            yield (left, top, right, bottom), slice(top, bottom), slice(left, right)
+
+
+def _palette_has_alpha(picture: Image.Image) -> bool:
+    return picture.palette is not None and picture.palette.mode == "RGBA"
+
+
+def _over_white(pixels: Pixels, alpha: Pixels) -> Pixels:
+    """round(alpha * pixel + (1 - alpha) * 255), exactly."""
+    cover = alpha[..., None].astype(np.uint32)
+    return ((pixels * cover + 255 * (255 - cover) + 127) // 255).astype(np.uint8)
+
+
+Transform = Callable[[Image.Image], Image.Image]
+
+
+def _as_rgb(block: Image.Image, transform: Transform | None) -> Pixels:
+    if transform is not None:
+        block = transform(block)
+    if block.mode != "RGB":
+        block = block.convert("RGB")
+    return np.asarray(block)
+
+
+def _scaled(picture: Image.Image, out: Pixels, transform: Transform | None, warnings: list[str]) -> None:
+    """Pictures of one channel with more than 8 bits."""
+    low, high = np.inf, -np.inf
+    for box, _, _ in _blocks(picture):
+        values = np.asarray(picture if box is None else picture.crop(box))
+        if picture.mode == "F" and not np.isfinite(values).all():
+            raise UnreadableError("holds floats that are not finite (NaN or infinity); replace them first")
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+    if low < 0 or high > 65535:
+        kind = "float" if picture.mode == "F" else "32-bit"
+        raise UnreadableError(
+            f"holds {kind} values from {low:g} to {high:g}, and which of them is white is not known; "
+            "bring them to 0-1 (float), 0-255 or 0-65535 first"
+        )
+    if picture.mode == "F":
+        warnings.append("float-scaled")
+        white = 1.0 if high <= 1 else 255.0 if high <= 255 else 65535.0
+    else:
+        warnings.append("sixteen-bit")
+        white = 65535.0
+    for box, rows, columns in _blocks(picture):
+        values = np.asarray(picture if box is None else picture.crop(box))
+        grey = np.rint(values.astype(np.float64) * (255.0 / white)).astype(np.uint8)
+        out[rows, columns] = _as_rgb(Image.fromarray(grey), transform)
+
+
+@lru_cache(maxsize=1)
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+def _transform(picture: Image.Image, icc: bytes, warnings: list[str]) -> Transform | None:
+    """What brings a block of the picture to sRGB; None where its profile is sRGB or cannot be used."""
+    colours = {"CMYK": "CMYK", "LAB": None, "HSV": None, "YCbCr": None}.get(picture.mode, "RGB")
+    single = picture.mode in {"L", "1", "LA", "La", "F", "I"} or picture.mode in _SIXTEEN
+    built = _build(icc, colours, single)
+    if built == "ignored":
+        warnings.append("icc-ignored")
+        return None
+    if built == "same" or isinstance(built, str):
+        return None
+    mode, transform = built
+    warnings.append("icc-converted")
+
+    def apply(block: Image.Image) -> Image.Image:
+        converted = transform.apply(block if block.mode == mode else block.convert(mode))
+        return converted if isinstance(converted, Image.Image) else block
+
+    return apply
+
+
+@lru_cache(maxsize=32)
+def _build(icc: bytes, colours: str | None, single: bool) -> str | tuple[str, ImageCms.ImageCmsTransform]:
+    """The transform and the mode it takes, or ``"same"`` (it is sRGB) or ``"ignored"`` (broken, or of other channels).
+
+    Relative colorimetric with black point compensation, which is what browsers and photo editors do by default.
+    """
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(icc))
+        space = profile.profile.xcolor_space.strip()
+        mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(space)
+        fits = mode == colours or (mode == "L" and single)
+        if mode is None or not fits:
+            return "ignored"
+        transform = ImageCms.buildTransform(
+            profile,
+            _srgb(),
+            mode,
+            "RGB",
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+        if mode == "CMYK":
+            return mode, transform
+        probe = Image.fromarray(_probe() if mode == "RGB" else np.arange(256, dtype=np.uint8)[None])
+        before = np.asarray(probe.convert("RGB"), dtype=np.int16)
+        after = np.asarray(transform.apply(probe), dtype=np.int16)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, AttributeError):
+        return "ignored"
+    return "same" if np.abs(after - before).max() <= _SAME else (mode, transform)
+
+
+def _probe() -> Pixels:
+    """Colours on a 17-level grid, (17, 289, 3)."""
+    levels = np.linspace(0, 255, 17).round().astype(np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1)
+    return np.ascontiguousarray(grid.reshape(17, 289, 3))

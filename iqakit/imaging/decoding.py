@@ -1,0 +1,269 @@
+"""The one way from an image, whatever it comes as, to pixels.
+
+``decode`` takes a path, bytes, a PIL image, an array or a tensor and gives 8-bit sRGB pixels as a viewer shows them. All
+that is done on the way, or doubted, is a named warning. What cannot be read, or should not be scored, is an ``ImageError``
+of one line. ``docs/reference/images.md`` says what happens to what.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageFile
+from torch import Tensor
+
+from iqakit.errors import ConfigurationError, ImageError
+from iqakit.imaging.arrays import from_array, from_tensor
+from iqakit.imaging.colour import to_srgb
+from iqakit.imaging.formats import Kind, UnreadableError, open_picture, recognise
+
+DEFAULT_MAX_PIXELS: Final = 200_000_000
+"""Pictures of more pixels than this are refused unless the caller allows more; it takes about 1.4 GB to decode."""
+MAX_PIXELS_VARIABLE: Final = "IQAKIT_MAX_PIXELS"
+
+ImageSource = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | Tensor
+"""What an image can come as: a path, an encoded file's bytes, a PIL image, a uint8 array (H, W, 3) in RGB order, or a
+tensor (3, H, W), uint8 or float in 0-1."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """An image as a viewer shows it.
+
+    Attributes:
+        pixels: uint8 (3, H, W), sRGB, channels last in memory.
+        width: Width in pixels, after turning by EXIF; of the full image, also where decoding was scaled.
+        height: Height in pixels.
+        warnings: Names of what was done or doubted, in the order it was.
+    """
+
+    pixels: Tensor
+    width: int
+    height: int
+    warnings: tuple[str, ...] = ()
+
+
+def decode(source: ImageSource, *, max_pixels: int | None = None, reduce_to: int | None = None) -> DecodedImage:
+    """Decode an image.
+
+    Args:
+        source: What to decode. A PIL image is taken at the frame it stands at.
+        max_pixels: Refuse images of more pixels; None: ``IQAKIT_MAX_PIXELS`` from the environment, else
+            ``DEFAULT_MAX_PIXELS``.
+        reduce_to: JPEG files may be decoded at 1/2, 1/4 or 1/8 of their size as long as the shorter side keeps at least
+            this many pixels. None: never.
+
+    Raises:
+        ImageError: It is missing, no image, truncated, too large, or not usable.
+        ConfigurationError: ``max_pixels`` or its variable is no positive number.
+    """
+    limit = pixel_limit(max_pixels)
+    name = describe(source)
+    try:
+        if isinstance(source, Tensor):
+            pixels, warnings = from_tensor(source)
+            return _decoded(pixels, warnings, name, limit)
+        if isinstance(source, np.ndarray):
+            pixels, warnings = from_array(source)
+            return _decoded(pixels, warnings, name, limit)
+        if isinstance(source, Image.Image):
+            return _from_picture(source, limit, None)
+        if isinstance(source, bytes | bytearray | memoryview):
+            with closing(BytesIO(source)) as stream:
+                return _from_stream(stream, "", limit, reduce_to)
+        if isinstance(source, str | os.PathLike):
+            return _from_path(Path(source), limit, reduce_to)
+    except UnreadableError as error:
+        raise ImageError(f"{name} {error}") from None
+    raise ImageError(
+        f"{name} is no image; give a path, bytes, a PIL image, a uint8 array (H, W, 3) in RGB order or a tensor (3, H, W)"
+    )
+
+
+def pixel_limit(max_pixels: int | None = None) -> int:
+    """The largest number of pixels decoded: the argument, else the environment's, else the default.
+
+    Raises:
+        ConfigurationError: It is no positive whole number.
+    """
+    if max_pixels is not None:
+        if max_pixels < 1:
+            raise ConfigurationError(f"max_pixels is {max_pixels}; it must be at least 1")
+        return max_pixels
+    text = os.environ.get(MAX_PIXELS_VARIABLE, "").strip().replace("_", "")
+    if not text:
+        return DEFAULT_MAX_PIXELS
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ConfigurationError(f"{MAX_PIXELS_VARIABLE} is {text!r}; it must be a whole number, such as 500000000")
+    return int(text)
+
+
+def describe(source: object) -> str:
+    """A short name of a source, for messages: a path as given, else what kind of thing it is."""
+    if isinstance(source, str | os.PathLike):
+        return str(source) or "an empty path"
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"image of {len(source)} bytes"
+    if isinstance(source, Image.Image):
+        return f"{source.format or 'PIL'} image {source.width}x{source.height}"
+    if isinstance(source, np.ndarray):
+        return f"array {tuple(source.shape)} of {source.dtype}"
+    if isinstance(source, Tensor):
+        return f"tensor {tuple(source.shape)} of {str(source.dtype).removeprefix('torch.')}"
+    return f"an object of type {type(source).__name__}"
+
+
+def _decoded(pixels: Tensor, warnings: list[str], name: str, limit: int) -> DecodedImage:
+    height, width = pixels.shape[1:]
+    _check_size(width, height, limit)
+    return DecodedImage(pixels, width, height, tuple(warnings))
+
+
+def _check_size(width: int, height: int, limit: int) -> None:
+    if width < 1 or height < 1:
+        raise UnreadableError(f"is {width}x{height}: it has no pixels")
+    if width * height > limit:
+        raise UnreadableError(
+            f"has {width}x{height} = {width * height} pixels, more than the limit of {limit}, which guards against "
+            f"decompression bombs; if you trust it, raise max_pixels or set {MAX_PIXELS_VARIABLE}"
+        )
+
+
+def _from_path(path: Path, limit: int, reduce_to: int | None) -> DecodedImage:
+    try:
+        with path.open("rb") as stream:
+            return _from_stream(stream, path.suffix.lower(), limit, reduce_to)
+    except FileNotFoundError:
+        raise UnreadableError("does not exist") from None
+    except IsADirectoryError:
+        raise UnreadableError("is a directory, not an image file") from None
+    except PermissionError:
+        problem = "is a directory, not an image file" if path.is_dir() else "may not be read: permission denied"
+        raise UnreadableError(problem) from None
+    except OSError as error:
+        raise UnreadableError(f"could not be read: {error.strerror or error}") from None
+    except ValueError:  # a NUL in the name
+        raise UnreadableError("is not a valid file name") from None
+
+
+def _from_stream(stream: IO[bytes], suffix: str, limit: int, reduce_to: int | None) -> DecodedImage:
+    head = stream.read(64)
+    if not head:
+        raise UnreadableError("is empty (0 bytes)")
+    kind = recognise(head, suffix)
+    try:
+        picture = open_picture(stream, kind)
+    except UnreadableError:
+        raise
+    except Exception as error:  # readers meet hostile bytes and raise anything
+        raise UnreadableError(_damage(kind, error)) from None
+    with closing(picture):
+        return _from_picture(picture, limit, reduce_to, kind)
+
+
+def _damage(kind: Kind, error: Exception) -> str:
+    name = {"JPEG2000": "JPEG 2000", "RAW": "camera RAW file"}.get(kind.format or "", kind.format or "file")
+    text = " ".join(str(error).split()) or type(error).__name__
+    lowered = text.lower()
+    if isinstance(error, MemoryError):
+        return "needs more memory than there is"
+    if isinstance(error, EOFError) or any(word in lowered for word in ("truncated", "end of file", "eof", "not enough")):
+        return f"is a truncated {name}: part of it is missing; copy or download it again"
+    return f"is a damaged {name} ({text}); copy or download it again"
+
+
+def _from_picture(picture: Image.Image, limit: int, reduce_to: int | None, kind: Kind | None = None) -> DecodedImage:
+    _check_size(picture.width, picture.height, limit)
+    warnings: list[str] = []
+    width, height = picture.size
+    try:
+        if reduce_to is not None and picture.format in {"JPEG", "MPO"} and isinstance(picture, ImageFile.ImageFile):
+            factor = min(width, height) // reduce_to
+            if factor >= 2:
+                picture.draft(None, (width // factor, height // factor))
+        turned_already = _turned_by_reader(picture)
+        _allocate(picture)
+        picture.load()
+    except UnreadableError:
+        raise
+    except Exception as error:  # decoders meet hostile bytes and raise anything
+        raise UnreadableError(_damage(kind or Kind(picture.format, ""), error)) from None
+    if picture.format == "TIFF" and turned_already and turned_already >= 5:
+        width, height = picture.size
+    _check_size(*picture.size, limit)
+    _note_frames(picture, warnings)
+    _note_depth(picture, warnings)
+    orientation = 1 if turned_already else _orientation(picture)
+    if orientation != 1 or turned_already:
+        warnings.append("exif-rotated")
+    out, view = _turned(picture.height, picture.width, orientation)
+    if orientation >= 5:
+        width, height = height, width
+    to_srgb(picture, view, warnings)
+    pixels = torch.from_numpy(out).permute(2, 0, 1)
+    return DecodedImage(pixels, width, height, tuple(dict.fromkeys(warnings)))
+
+
+def _allocate(picture: Image.Image) -> None:
+    """Give a large TIFF its memory now: its reader would else check, and warn of, Pillow's own process-wide limit."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if picture.format != "TIFF" or limit is None or getattr(picture, "_im", picture) is not None:
+        return
+    size: tuple[int, int] = getattr(picture, "_tile_size", picture.size)
+    if size[0] * size[1] > limit:
+        core: Any = Image.__dict__["core"]
+        picture.im = core.new(picture.mode, size)
+
+
+def _turned_by_reader(picture: Image.Image) -> int:
+    """The orientation that the format's own reader applies while loading; 0 where there is none."""
+    found: Any = picture.info.get("original_orientation")  # HEIC
+    if picture.format == "TIFF" and getattr(picture, "_im", picture) is None:
+        found = getattr(picture, "tag_v2", {}).get(ExifTags.Base.Orientation)
+    return found if isinstance(found, int) and 2 <= found <= 8 else 0
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        found = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a broken EXIF block must not cost the picture, and Pillow raises anything on it
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _turned(height: int, width: int, orientation: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """An empty array as the viewer shows it, and a view of it in which the stored picture lies as it is stored."""
+    out = np.empty((width, height, 3) if orientation >= 5 else (height, width, 3), dtype=np.uint8)
+    view = {
+        1: out,
+        2: out[:, ::-1],
+        3: out[::-1, ::-1],
+        4: out[::-1],
+        5: out.transpose(1, 0, 2),
+        6: out[:, ::-1].transpose(1, 0, 2),
+        7: out[::-1, ::-1].transpose(1, 0, 2),
+        8: out[::-1].transpose(1, 0, 2),
+    }[orientation]
+    return out, view
+
+
+def _note_frames(picture: Image.Image, warnings: list[str]) -> None:
+    if getattr(picture, "n_frames", 1) <= 1:
+        return
+    animated = picture.format in {"GIF", "PNG", "WEBP", "AVIF"}
+    warnings.append("animated-first-frame" if animated else "multi-picture-first")
+
+
+def _note_depth(picture: Image.Image, warnings: list[str]) -> None:
+    """Colour pictures of 16 bits a channel, which the reader brings to 8."""
+    deep = getattr(picture, "_iqakit_deep", False)
+    if deep:
+        warnings.append("sixteen-bit")
