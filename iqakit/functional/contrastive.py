@@ -15,7 +15,7 @@ Reduction = Literal["log-mean", "mean-log"]
 
 
 def _log_shares(own: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """log r_i for each anchor i of ``own``."""
+    """Logarithm of r_i for each anchor i of ``own``."""
     count = len(own)
     alike = own @ own.T
     # The mean over the others of the group, without the anchor itself (whose product is 1, or 0 for a zero vector).

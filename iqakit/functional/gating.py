@@ -35,7 +35,7 @@ def nearest_distance(features: Tensor, centroids: Tensor) -> Tensor:
     # Not |x|^2 + |c|^2 - 2 x.c, which cancels where points lie close: two unit vectors 1e-4 apart come out 0 in float32.
     nearest = [
         torch.cdist(rows, centroids, compute_mode="donot_use_mm_for_euclid_dist").amin(dim=1)
-        for rows in features.split(_ROWS)
+        for rows in torch.split(features, _ROWS)
     ]
     return torch.cat(nearest)
 

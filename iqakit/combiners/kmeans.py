@@ -1,0 +1,190 @@
+"""The K-means gate: tasks weighed by how near an image lies to their training images, and its novelty.
+
+Source of the gate: Zhang, Ma, Zhai, Yang, "Task-Specific Normalization for Continual Learning of Blind Image Quality
+Models", IEEE TIP 2024. Novelty is our own.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from iqakit.combiners.request import empty_weights, image_count
+from iqakit.combiners.settings import KMeansConfig
+from iqakit.errors import ConfigurationError, MismatchError
+from iqakit.functional.gating import gate_weights, nearest_distance
+
+# Distances of the training images are kept as their 0th, 1st, ..., 100th percentile.
+QUANTILES = 101
+
+
+class KMeansGate:
+    """Softmax over tasks of the distance to the nearest centroid, averaged over stages.
+
+    State of a task: ``<task>/stage1``, ``<task>/stage2``, ...: centroids (K, D_l), float32, one tensor a stage of the gate
+    features; ``<task>/distances``: (101,), float32, percentiles of the training images' own distances, for ``novelty``.
+
+    Args:
+        config: Its settings.
+    """
+
+    def __init__(self, config: KMeansConfig) -> None:
+        self.config = config
+
+    def fit_task(self, state: Mapping[str, Tensor], task: str, gate_features: Sequence[Tensor]) -> Mapping[str, Tensor]:
+        """Cluster one task's training images, once a stage.
+
+        Repeats to the byte under one seed on one machine. Global random state is untouched.
+
+        Args:
+            state: State of the tasks learned so far; comes back unchanged, is not touched.
+            task: The new task's name; what the state holds of a task of that name is replaced.
+            gate_features: One (N, D_l) a stage, of the task's training images.
+
+        Returns:
+            The state with the new task's tensors.
+
+        Raises:
+            ConfigurationError: There is no image, the shapes do not fit, or a feature is not finite.
+        """
+        if image_count(gate_features) == 0:
+            raise ConfigurationError(f"combiner kmeans cannot learn task {task!r} from 0 images; give it at least one")
+        fitted = {name: tensor for name, tensor in state.items() if name.rpartition("/")[0] != task}
+        own: list[Tensor] = []
+        for number, stage in enumerate(gate_features, start=1):
+            if not bool(torch.isfinite(stage).all()):
+                raise ConfigurationError(
+                    f"combiner kmeans cannot learn task {task!r}: gate features of stage {number} are not all finite; "
+                    "check the images and the backbone"
+                )
+            points = stage.detach().cpu().float().contiguous()
+            centroids, labels = _cluster(points.numpy(), self.config)
+            fitted[f"{task}/stage{number}"] = centroids
+            own.append(_left_out_distances(points, centroids, labels))
+        shares = torch.linspace(0, 1, QUANTILES, dtype=torch.float64)
+        fitted[f"{task}/distances"] = torch.quantile(torch.stack(own).mean(dim=0).double(), shares).float()
+        return fitted
+
+    def weights(
+        self,
+        state: Mapping[str, Tensor],
+        tasks: Sequence[str],
+        gate_features: Sequence[Tensor],
+        oracle_names: Sequence[str] | None,
+    ) -> Tensor:
+        """Weights (N, T), non-negative, rows summing to 1; one-hot where ``hard``.
+
+        Args:
+            state: What ``fit_task`` gave.
+            tasks: Names of the T tasks.
+            gate_features: One (N, D_l) a stage.
+            oracle_names: Not looked at.
+
+        Raises:
+            ConfigurationError: The state lacks a task.
+            MismatchError: The centroids are of another width than the features.
+        """
+        weights = empty_weights(tasks, gate_features)
+        distances = torch.stack([_stage_distances(state, task, gate_features) for task in tasks], dim=2)
+        soft = gate_weights(distances, self.config.temperature)
+        if not self.config.hard:
+            return soft
+        return weights.scatter_(1, soft.argmax(dim=1, keepdim=True), 1.0)
+
+
+def novelty(state: Mapping[str, Tensor], tasks: Sequence[str], gate_features: Sequence[Tensor]) -> Tensor:
+    """The share of training images that lie nearer to what was learned than each image does.
+
+    For each task: the distance to the nearest centroid, averaged over stages, placed among the same distances of that
+    task's training images (each measured as if it had been left out); then the least over tasks.
+
+    Args:
+        state: What ``KMeansGate.fit_task`` gave.
+        tasks: Names of the T tasks.
+        gate_features: One (N, D_l) a stage.
+
+    Returns:
+        (N,), float32, 0 (well known) to 1 (further away than every training image of every task).
+
+    Raises:
+        ConfigurationError: There is no task, or the state lacks one.
+        MismatchError: The centroids are of another width than the features.
+    """
+    empty_weights(tasks, gate_features)
+    shares = []
+    for task in tasks:
+        distances = _stage_distances(state, task, gate_features).mean(dim=0)
+        shares.append(_share_nearer(distances, _of_task(state, task, "distances").to(distances.device)))
+    return torch.stack(shares).amin(dim=0)
+
+
+def _of_task(state: Mapping[str, Tensor], task: str, what: str) -> Tensor:
+    tensor = state.get(f"{task}/{what}")
+    if tensor is None:
+        raise ConfigurationError(
+            f"combiner kmeans knows nothing of task {task!r} ({task}/{what} is missing); fit the task again with that "
+            "combiner installed, or choose another combiner"
+        )
+    return tensor
+
+
+def _stage_distances(state: Mapping[str, Tensor], task: str, gate_features: Sequence[Tensor]) -> Tensor:
+    """Distances (L, N) to the nearest centroid of one task."""
+    stages = []
+    for number, stage in enumerate(gate_features, start=1):
+        centroids = _of_task(state, task, f"stage{number}")
+        if centroids.ndim != 2 or centroids.shape[1] != stage.shape[1]:
+            raise MismatchError(
+                f"centroids of task {task!r}, stage {number}, have the shape {tuple(centroids.shape)} and the images' "
+                f"features {tuple(stage.shape)}; score with the backbone that the task was learned on"
+            )
+        stages.append(nearest_distance(stage.float(), centroids.to(stage.device)))
+    return torch.stack(stages)
+
+
+def _cluster(points: np.ndarray, config: KMeansConfig) -> tuple[Tensor, Tensor]:
+    """Centroids (K, D), float32, and each point's centroid (N,)."""
+    distinct, labels = np.unique(points, axis=0, return_inverse=True)
+    if len(distinct) <= config.clusters:
+        return torch.from_numpy(distinct), torch.from_numpy(labels.reshape(-1))
+    clustering = KMeans(config.clusters, n_init=config.repeats, max_iter=config.iterations, random_state=config.seed)
+    # One thread: with more, partial sums are added in the order in which threads finish, and the last bits vary.
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        # Points that nearly coincide may leave centroids that do; such centroids do no harm to a nearest distance.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        clustering.fit(points)
+    return torch.from_numpy(clustering.cluster_centers_).float(), torch.from_numpy(clustering.labels_).long()
+
+
+def _left_out_distances(points: Tensor, centroids: Tensor, labels: Tensor) -> Tensor:
+    """Each training point's distance to the nearest centroid, had the point itself not been clustered, (N,).
+
+    Plain distances would be 0 for every point that makes a cluster of its own, which on a small task is most of them,
+    and every new image would then count as entirely novel. Taking a point out of a cluster of n moves its centroid
+    away, to n / (n - 1) times the distance; a cluster of one vanishes, and the next centroid counts.
+    """
+    sizes = torch.bincount(labels, minlength=len(centroids))[labels].float()
+    if len(centroids) == 1 and len(points) == 1:
+        return torch.zeros(1)
+    to_all = torch.cdist(points, centroids, compute_mode="donot_use_mm_for_euclid_dist")
+    own = to_all.gather(1, labels[:, None])[:, 0]
+    moved = torch.where(sizes > 1, own * sizes / (sizes - 1).clamp_min(1), torch.inf)
+    return torch.minimum(to_all.scatter(1, labels[:, None], torch.inf).amin(dim=1), moved)
+
+
+def _share_nearer(distances: Tensor, percentiles: Tensor) -> Tensor:
+    """Where distances (N,) lie among a distribution given by its percentiles, 0-1, float32."""
+    above = torch.searchsorted(percentiles, distances)
+    last = len(percentiles) - 1
+    right = above.clamp(1, last)
+    lower, upper = percentiles[right - 1], percentiles[right]
+    within = ((distances - lower) / (upper - lower).clamp_min(torch.finfo(torch.float32).tiny)).clamp(0, 1)
+    share = (right - 1 + within) / last
+    return torch.where(above == 0, 0.0, torch.where(above > last, 1.0, share)).float()
