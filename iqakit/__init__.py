@@ -1,5 +1,81 @@
-"""Blind image quality assessment that learns new domains without forgetting."""
+"""Blind image quality assessment that learns new domains without forgetting.
+
+    import iqakit
+
+    model = iqakit.load("default")
+    model.score("a.jpg").score
+
+Importing the package loads nothing heavy; torch comes with the first call.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from iqakit.pipeline.model import QualityModel
+
+__all__ = ["__version__", "evaluate", "fit", "load"]
+
+
+def load(model: str | os.PathLike[str] | None = None, *, device: str = "auto", weights: str | None = None) -> QualityModel:
+    """Load a model by name or directory; see ``QualityModel.load``."""
+    from iqakit.pipeline.model import QualityModel
+
+    return QualityModel.load(model, device=device, weights=weights)
+
+
+def fit(
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    *,
+    model: str | os.PathLike[str] = "iqakit_model",
+    device: str = "auto",
+    settings: dict[str, Any] | None = None,
+    **options: Any,
+) -> QualityModel:
+    """Learn tasks and load the model.
+
+    Args:
+        data: One table of scores or several, learned in the order given; none: the practice task.
+        model: The model's directory.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        settings: The method's settings, by name.
+        **options: ``backbone``, ``weights``, ``adapter``, ``task``, ``epochs``, ``seed``, ``resume``, ``workers`` and
+            ``progress``, as for ``iqakit.pipeline.fitting.fit_tasks``.
+    """
+    from iqakit.pipeline.fitting import fit_tasks
+
+    text = {name: str(value) for name, value in (settings or {}).items()}
+    fit_tasks(_listed(data), model=model, device=device, settings=text, **options)
+    return load(model, device=device)
+
+
+def evaluate(
+    model: QualityModel | str | os.PathLike[str],
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Evaluate a model; one record a task and combiner.
+
+    Args:
+        model: A model, its name or directory.
+        data: One table of scores or several.
+        **options: ``combiners``, ``split``, ``bootstrap``, ``workers``, ``seed`` and ``progress``, as for
+            ``iqakit.pipeline.evaluating.evaluate_sources``.
+    """
+    from iqakit.pipeline.evaluating import evaluate_sources
+    from iqakit.pipeline.model import QualityModel
+
+    loaded = model if isinstance(model, QualityModel) else load(model)
+    return evaluate_sources(loaded, _listed(data), **options)
+
+
+def _listed(data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
+    import os
+
+    return [data] if isinstance(data, str | os.PathLike) else list(data)

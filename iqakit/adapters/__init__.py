@@ -1,1 +1,42 @@
-"""TODO."""
+"""Built-in adaptation methods. This module registers them and loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from iqakit.adapters.settings import LinearConfig, TsnConfig
+from iqakit.contracts.entries import AdapterEntry
+from iqakit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from iqakit.contracts.adapter import FitMethod
+
+
+def _linear(config: LinearConfig) -> FitMethod:
+    from iqakit.adapters.linear_probe import LinearProbe
+
+    return LinearProbe(config)
+
+
+def _tsn(config: TsnConfig) -> FitMethod:
+    from iqakit.adapters.tsn import TaskSpecificNormalization
+
+    return TaskSpecificNormalization(config)
+
+
+@hookimpl
+def iqakit_adapters() -> Iterable[AdapterEntry]:
+    """The built-in adaptation methods."""
+    return (
+        AdapterEntry(
+            "linear", "fit", "A head alone, by ridge regression on frozen features: seconds", LinearConfig, _linear
+        ),
+        AdapterEntry(
+            "tsn",
+            "fit",
+            "Task-specific normalization: a head and the normalization layers, learned from pairs",
+            TsnConfig,
+            _tsn,
+        ),
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
 
     from iqakit.contracts.backbone import Backbone
     from iqakit.contracts.dataset import Dataset
+    from iqakit.contracts.features import Features
 
 HeadKind = Literal["linear", "cosine"]
 FeatureKind = Literal["embedding", "all-stages"]
@@ -137,8 +137,10 @@ class FitContext:
         backbone: The frozen backbone, on ``device``.
         earlier: Adapters of the tasks learned so far, in order.
         task: The task's name.
-        train: Images to learn from.
-        validation: Images to choose by; disjoint in content from ``train``.
+        train: Images to learn from; every one of them can be read.
+        validation: Images to choose by, readable too; disjoint in content from ``train``.
+        train_features: The bare backbone's features of the whole training images, in order, on the CPU.
+        validation_features: The same of the validation images.
         preprocessing: How pixels become input.
         generator: The one source of randomness, on the CPU.
         seed: The seed that generator was made with.
@@ -146,7 +148,7 @@ class FitContext:
         progress: Where to say how far it is.
         checkpoint: Where to keep resumable state.
         workers: Threads that decode images.
-        cache: Directory for what may be computed again, such as features; None: keep nothing.
+        epochs: How many epochs the user asked for; None: as the method's settings say.
     """
 
     backbone: Backbone
@@ -154,6 +156,8 @@ class FitContext:
     task: str
     train: Dataset
     validation: Dataset
+    train_features: Features
+    validation_features: Features
     preprocessing: Preprocessing
     generator: Generator
     seed: int
@@ -161,7 +165,7 @@ class FitContext:
     progress: Progress
     checkpoint: Checkpoint
     workers: int = 2
-    cache: Path | None = None
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)

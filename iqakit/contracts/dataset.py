@@ -64,7 +64,10 @@ class Sample:
 class Dataset(Protocol):
     """Images of one task, or of one split of it, in a fixed order."""
 
-    facts: TaskFacts
+    @property
+    def facts(self) -> TaskFacts:
+        """What is known of the task's scores and terms."""
+        ...
 
     def __len__(self) -> int:
         """How many images there are."""

@@ -1,0 +1,80 @@
+"""Training images at the size that crops are cut from, kept in memory as far as a budget goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+
+import torch
+from torch import Generator, Tensor
+
+from iqakit.contracts import Dataset, Preprocessing
+from iqakit.imaging.preprocessing import normalise, random_crop, resize
+
+MEMORY_BUDGET = 3 * 1024**3
+"""Bytes of decoded pixels kept: 3 GiB holds about 4,000 images of 512x512."""
+
+
+def human_scores(dataset: Dataset) -> Tensor:
+    """Scores of every image of a data set: (N,), float32, higher is better."""
+    return torch.tensor([dataset.sample(index).score for index in range(len(dataset))], dtype=torch.float32)
+
+
+class TrainingImages:
+    """Decodes with threads, keeps what fits, and cuts batches of random crops.
+
+    Args:
+        dataset: Images that can all be read.
+        preprocessing: Brings them to the size that crops are cut from.
+        workers: Threads that decode.
+        budget: Bytes of pixels to keep in memory; images beyond it are decoded again each time.
+    """
+
+    def __init__(self, dataset: Dataset, preprocessing: Preprocessing, workers: int, budget: int = MEMORY_BUDGET) -> None:
+        self._dataset = dataset
+        self._preprocessing = preprocessing
+        self._budget = budget
+        self._kept: dict[int, Tensor] = {}
+        self._kept_bytes = 0
+        self._threads = ThreadPoolExecutor(max(1, workers), thread_name_prefix="iqakit-train")
+
+    def __enter__(self) -> TrainingImages:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _pixels(self, index: int) -> Tensor:
+        kept = self._kept.get(index)
+        if kept is not None:
+            return kept
+        pixels, _ = resize(self._dataset.image(index), self._preprocessing)
+        return pixels
+
+    def _keep(self, index: int, pixels: Tensor) -> None:
+        size = pixels.numel()
+        if index not in self._kept and self._kept_bytes + size <= self._budget:
+            self._kept[index] = pixels
+            self._kept_bytes += size
+
+    def crops(self, indices: Sequence[int], side: int, flip: bool, generator: Generator) -> Tensor:
+        """Independent random crops of some images.
+
+        Args:
+            indices: Which images; one may come twice and is then cropped twice.
+            side: Height and width of the crops.
+            flip: Whether half of them are mirrored left-right.
+            generator: The source of randomness; drawn from in the order of ``indices``.
+
+        Returns:
+            (N, 3, side, side), float32, normalised.
+        """
+        images = list(self._threads.map(self._pixels, indices))
+        for index, pixels in zip(indices, images, strict=True):
+            self._keep(index, pixels)
+        return normalise(
+            torch.stack([random_crop(pixels, side, generator, flip=flip) for pixels in images]), self._preprocessing
+        )

@@ -1,0 +1,123 @@
+"""``evaluate``: how well a model agrees with people on a task's test images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from iqakit.adapters.training_images import human_scores
+from iqakit.contracts import Dataset, Progress
+from iqakit.datasets.sources import TaskSource, open_source
+from iqakit.errors import ConfigurationError, DataError, ImageError
+from iqakit.functional.bootstrap import bootstrap_interval
+from iqakit.functional.correlation import krcc, plcc, rmse, srcc
+from iqakit.functional.logistic import apply_logistic, fit_logistic
+from iqakit.pipeline.fitting import SilentProgress
+from iqakit.pipeline.model import DEFAULT_COMBINER, Outputs, QualityModel
+from iqakit.pipeline.reading import prepared_images
+from iqakit.plugins.catalog import catalog
+
+
+def evaluate_sources(
+    model: QualityModel,
+    data: Sequence[str | os.PathLike[str]],
+    *,
+    combiners: Sequence[str] = (DEFAULT_COMBINER,),
+    split: str = "test",
+    bootstrap: int = 1000,
+    workers: int = 2,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Evaluate a model on tasks, one record a task and combiner.
+
+    The prediction is the score in points, which is what users see. PLCC and RMSE are taken after the customary monotone
+    four-parameter logistic map from predictions to human scores (VQEG); RMSE is in the units of the human scores.
+
+    Args:
+        model: The model.
+        data: CSVs, directories, or ``NAME:PATH`` of public sets.
+        combiners: Names; ``oracle`` needs the task to be one the model has learned, by name.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        bootstrap: Resamples for the 95 % interval of SRCC; 0: no interval.
+        workers: Threads that decode.
+        seed: Seed of the splits and of the resampling.
+        progress: Where to say how far it is.
+
+    Returns:
+        ``task, combiner, n, failed, srcc, srcc_low, srcc_high, krcc, plcc, rmse``, as plain JSON; a figure that is
+        undefined is None.
+
+    Raises:
+        DataError: A table is not what it must be, or fewer than two of its images can be read.
+        UnknownNameError: A combiner is unknown.
+    """
+    if not data:
+        raise DataError("there is nothing to evaluate on; give a CSV, a directory holding scores.csv, or NAME:PATH")
+    if bootstrap < 0:
+        raise ConfigurationError(f"bootstrap must be 0 or more, but it is {bootstrap}")
+    for name in combiners:
+        catalog().combiner(name)
+    sources = [open_source(os.fspath(text), catalog().dataset) for text in data]
+    opened = [(source, source.open(split, seed)) for source in sources]
+    records = []
+    for source, dataset in opened:
+        records += _evaluate(model, source, dataset, combiners, bootstrap, workers, seed, progress or SilentProgress())
+    return records
+
+
+def _evaluate(
+    model: QualityModel,
+    source: TaskSource,
+    dataset: Dataset,
+    combiners: Sequence[str],
+    bootstrap: int,
+    workers: int,
+    seed: int,
+    say: Progress,
+) -> list[dict[str, Any]]:
+    parts: list[Outputs] = []
+    used: list[int] = []
+    say.start(f"{source.name}: {len(dataset)} images", len(dataset))
+    for index, image in prepared_images(dataset, model.preprocessing, workers):
+        if isinstance(image, ImageError):
+            say.message(f"failed: {image}")
+        else:
+            parts.append(model.outputs(image[None]))
+            used.append(index)
+        say.advance()
+    if len(used) < 2:
+        raise DataError(f"{source.description}: {len(used)} of {len(dataset)} images can be read; at least 2 are needed")
+    gate = tuple(torch.cat(stage) for stage in zip(*(part.gate for part in parts), strict=True))
+    outputs = Outputs(torch.cat([part.raw for part in parts]), gate)
+    human = human_scores(dataset)[used]
+    records = []
+    for combiner in combiners:
+        weights = model.weights(outputs, combiner, source.name)
+        score, raw, _ = model.combine(outputs, weights)
+        predicted = score if torch.isfinite(score).all() else raw
+        facts = {"task": source.name, "combiner": combiner, "n": len(used), "failed": len(dataset) - len(used)}
+        records.append(facts | _figures(predicted, human, bootstrap, seed))
+    return records
+
+
+def _figures(predicted: Tensor, human: Tensor, bootstrap: int, seed: int) -> dict[str, Any]:
+    predicted, human = predicted.double(), human.double()
+    mapped = apply_logistic(predicted, fit_logistic(predicted, human)) if len(human) > 4 else predicted
+    low = high = None
+    if bootstrap:
+        interval = bootstrap_interval(srcc, predicted, human, repeats=bootstrap, generator=Generator().manual_seed(seed))
+        low, high = float(interval[0]), float(interval[1])
+    figures = {
+        "srcc": float(srcc(predicted, human)),
+        "srcc_low": low,
+        "srcc_high": high,
+        "krcc": float(krcc(predicted, human)),
+        "plcc": float(plcc(mapped, human)),
+        "rmse": float(rmse(mapped, human)),
+    }
+    return {name: None if value is None or value != value else value for name, value in figures.items()}

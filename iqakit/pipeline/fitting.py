@@ -1,0 +1,442 @@
+"""``fit``: learn tasks one after the other and write a model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from iqakit.adapters.training_images import human_scores
+from iqakit.contracts import (
+    Adapter,
+    AdapterEntry,
+    Backbone,
+    Calibration,
+    Dataset,
+    Features,
+    FitContext,
+    FitMethod,
+    Progress,
+)
+from iqakit.datasets.sources import TaskSource, open_source, practice_source
+from iqakit.errors import ConfigurationError, DataError, IqakitError, TrainingError
+from iqakit.functional.calibration import fit_calibration
+from iqakit.functional.correlation import srcc
+from iqakit.functional.heads import head_input, head_scores
+from iqakit.functional.pooling import gate_features
+from iqakit.imaging.preprocessing import prepare, preprocessing_for, preprocessing_to_json
+from iqakit.pipeline.provenance import card, data_facts, versions
+from iqakit.pipeline.reading import bare_features
+from iqakit.plugins.catalog import catalog
+from iqakit.plugins.settings import make_config
+from iqakit.runtimes.torch_runtime import TorchRuntime, resolve_device
+from iqakit.storage.adapter_file import adapter_bytes, check_task_name
+from iqakit.storage.canonical_json import canonical_json
+from iqakit.storage.checkpoint import FileCheckpoint
+from iqakit.storage.model_directory import BackboneFacts, add_task, holds_model, model_lock, read_model
+
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+LEAST_TRAIN = 4
+"""Fewest training images: below this nothing can be ranked, let alone validated."""
+LEAST_VALIDATION = 10
+"""With fewer validation images the scale is calibrated on training images too."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReport:
+    """One task that was learned.
+
+    Attributes:
+        task: Its name.
+        adapter: The method's name.
+        train: Training images used.
+        validation: Validation images used.
+        srcc_validation: SRCC of the finished adapter on them; None where it is undefined.
+        seconds: Time taken, this run.
+        bytes: Size of the adapter file.
+        file: The adapter file.
+        history: One record an epoch.
+    """
+
+    task: str
+    adapter: str
+    train: int
+    validation: int
+    srcc_validation: float | None
+    seconds: float
+    bytes: int
+    file: str
+    history: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FitReport:
+    """What a fit did.
+
+    Attributes:
+        model: The model's directory.
+        backbone: Name of the backbone.
+        tasks: The tasks learned in this run, in order.
+    """
+
+    model: Path
+    backbone: str
+    tasks: tuple[TaskReport, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {"model": str(self.model), "backbone": self.backbone, "tasks": [asdict(task) for task in self.tasks]}
+
+
+class SilentProgress:
+    """Progress that nobody watches."""
+
+    def start(self, what: str, total: int) -> None:
+        """Nothing to show."""
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Nothing to show."""
+
+    def message(self, text: str) -> None:
+        """Nothing to show."""
+
+
+def fit_tasks(
+    data: Sequence[str | os.PathLike[str]] = (),
+    *,
+    backbone: str | None = None,
+    weights: str | None = None,
+    adapter: str = "tsn",
+    task: str | None = None,
+    model: str | os.PathLike[str] = "iqakit_model",
+    settings: Mapping[str, str] | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    resume: bool = False,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> FitReport:
+    """Learn tasks in the order given and write or extend a model directory.
+
+    Everything that can be wrong with names, settings and tables is found before the first image is read. A run that was cut
+    off goes on where it stopped when the same command is given again; the result is that of an uncut run.
+
+    Args:
+        data: CSVs, directories holding ``scores.csv``, or ``NAME:PATH`` of public sets; none: the practice task.
+        backbone: Name of the backbone; None: the model's own if it exists, else the default.
+        weights: ``pretrained``, ``random:SEED`` or a safetensors file; None: the model's own, else ``pretrained``.
+        adapter: Name of a fit method.
+        task: The task's name, where there is one; None: from ``data``.
+        model: The model's directory.
+        settings: The method's settings, as text.
+        epochs: How long to train; None: as the method says.
+        seed: Seed of all randomness, splits included.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        resume: Skip tasks that the model has learned already, instead of refusing them.
+        workers: Threads that decode.
+        progress: Where to say how far it is.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ConfigurationError: Names or settings make no sense.
+        DataError: A table is not what it must be.
+        StorageError: The model cannot be read or written.
+        TrainingError: Training diverged.
+    """
+    say = progress or SilentProgress()
+    if epochs is not None and epochs < 0:
+        raise ConfigurationError(f"epochs must be 0 or more, but it is {epochs}")
+    entry = catalog().adapter(adapter, "fit")
+    config = make_config(entry, settings or {})
+    sources = _sources(data, task)
+    chosen = resolve_device(device)
+    directory = Path(model)
+    learned = _Learned.read(directory)
+    waiting = _waiting(sources, learned, directory, resume, say)
+    if not waiting:
+        return FitReport(directory, learned.backbone or DEFAULT_BACKBONE, ())
+    splits = [(source.open("train", seed), source.open("val", seed)) for source in waiting]
+    for source, (train, _) in zip(waiting, splits, strict=True):
+        for warning in getattr(train, "warnings", ()):
+            say.message(f"{source.name}: {warning}")
+        _check_amount(source, train)
+    asked = _lasting(weights or learned.weights or "pretrained")
+    made = catalog().make_backbone(backbone or learned.backbone or DEFAULT_BACKBONE, asked)
+    reports = []
+    with model_lock(directory):
+        runner = _Fit(made, asked, entry, config, directory, seed, chosen, workers, epochs, say)
+        for source, (train, validation) in zip(waiting, splits, strict=True):
+            reports.append(runner.learn(source, train, validation))
+    return FitReport(directory, made.id, tuple(reports))
+
+
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    """What the model directory holds before the fit."""
+
+    tasks: tuple[str, ...] = ()
+    backbone: str | None = None
+    weights: str | None = None
+
+    @classmethod
+    def read(cls, directory: Path) -> _Learned:
+        if not holds_model(directory):
+            return cls()
+        manifest, _, _, _ = read_model(directory)
+        return cls(tuple(task.name for task in manifest.tasks), manifest.backbone.id, manifest.backbone.weights)
+
+
+def _sources(data: Sequence[str | os.PathLike[str]], task: str | None) -> list[TaskSource]:
+    sources = [open_source(os.fspath(text), catalog().dataset) for text in data] or [practice_source()]
+    if task is not None:
+        if len(sources) > 1:
+            raise ConfigurationError(f"--task names one task, but {len(sources)} were given; fit them one by one")
+        sources = [replace(sources[0], name=check_task_name(task))]
+    names = [check_task_name(source.name) for source in sources]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigurationError(f"two of the tasks are named {twice[0]!r}; fit them one by one and name them with --task")
+    return sources
+
+
+def _waiting(
+    sources: Sequence[TaskSource], learned: _Learned, directory: Path, resume: bool, say: Progress
+) -> list[TaskSource]:
+    known = [source for source in sources if source.name in learned.tasks]
+    if known and not resume:
+        raise ConfigurationError(
+            f"model {directory} has learned a task {known[0].name!r} already; choose another --task or --model, "
+            "or give --resume to skip what is learned"
+        )
+    for source in known:
+        say.message(f"{source.name}: learned already, skipped")
+    return [source for source in sources if source.name not in learned.tasks]
+
+
+def _check_amount(source: TaskSource, train: Dataset) -> None:
+    if len(train) < LEAST_TRAIN:
+        raise DataError(
+            f"{source.description}: {len(train)} training images are too few; at least {LEAST_TRAIN} are needed, "
+            "hundreds are better"
+        )
+
+
+class _Fit:
+    """Learns tasks on one backbone into one directory."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        weights: str,
+        entry: AdapterEntry,
+        config: Any,
+        directory: Path,
+        seed: int,
+        device: str,
+        workers: int,
+        epochs: int | None,
+        say: Progress,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.entry = entry
+        self.config = config
+        self.directory = directory
+        self.seed = seed
+        self.workers = workers
+        self.epochs = epochs
+        self.say = say
+        self.runtime = TorchRuntime(backbone, device)
+        self.fingerprint = backbone.fingerprint()
+        self.preprocessing = preprocessing_for(backbone.input)
+
+    def learn(self, source: TaskSource, train: Dataset, validation: Dataset) -> TaskReport:
+        """Learn one task and add it to the model."""
+        began = time.monotonic()
+        identity = source.identity()
+        # What came before decides nothing for the built-in methods, but may for a plugin's, so it is part of the key.
+        adapters = list(read_model(self.directory)[1]) if holds_model(self.directory) else []
+        place = self.directory / ".fit" / source.name
+        usable_train, train_features = self._features(place, "train", source, train, identity)
+        usable_validation, validation_features = self._features(place, "validation", source, validation, identity)
+        _check_amount(source, usable_train)
+        if len(usable_validation) < 2:
+            self.say.message(f"{source.name}: too few validation images to choose by; training images are used as well")
+            usable_validation, validation_features = usable_train, train_features
+        key = self._key("fit", source, identity, [adapter.task for adapter in adapters])
+        context = FitContext(
+            backbone=self.backbone,
+            earlier=tuple(adapters),
+            task=source.name,
+            train=usable_train,
+            validation=usable_validation,
+            train_features=train_features,
+            validation_features=validation_features,
+            preprocessing=self.preprocessing,
+            generator=Generator().manual_seed(self.seed),
+            seed=self.seed,
+            device=self.runtime.device,
+            progress=self.say,
+            checkpoint=self._checkpoint(place, key),
+            workers=self.workers,
+            epochs=self.epochs,
+        )
+        method = self.entry.create(self.config)
+        if not isinstance(method, FitMethod):
+            raise ConfigurationError(f"adapter {self.entry.name} cannot learn from scores; take another, such as tsn")
+        result = method.fit(context)
+        if self.backbone.fingerprint() != self.fingerprint:
+            raise TrainingError(
+                f"adapter {self.entry.name} changed the frozen backbone; nothing was saved; report it to its authors"
+            )
+        finished, figure = self._finish(result.adapter, usable_train, usable_validation, identity, train_features)
+        adapters.append(finished)
+        manifest = add_task(
+            self.directory,
+            BackboneFacts(id=self.backbone.id, weights=self.weights, fingerprint=self.fingerprint),
+            finished,
+            self._combiner_states(source.name, gate_features(train_features.stages)),
+            card(adapters, self.backbone.id, Path(self.weights).name),
+            dict(result.replaced) if result.replaced else None,
+            locked=True,
+        )
+        shutil.rmtree(place, ignore_errors=True)
+        _remove_if_empty(place.parent)
+        return TaskReport(
+            task=source.name,
+            adapter=self.entry.name,
+            train=len(usable_train),
+            validation=len(usable_validation),
+            srcc_validation=figure,
+            seconds=round(time.monotonic() - began, 1),
+            bytes=len(adapter_bytes(finished)),
+            file=manifest.tasks[-1].file,
+            history=tuple(_plain(record) for record in result.history),
+        )
+
+    def _key(self, what: str, source: TaskSource, identity: str, earlier: Sequence[str] = ()) -> str:
+        """What a checkpoint belongs to; anything that changes what is computed changes it."""
+        record: dict[str, Any] = {
+            "what": what,
+            "task": source.name,
+            "data": identity,
+            "seed": self.seed,
+            "backbone": self.fingerprint,
+            "preprocessing": preprocessing_to_json(self.preprocessing),
+        }
+        if what == "fit":
+            record |= {
+                "adapter": self.entry.name,
+                "config": asdict(self.config),
+                "epochs": self.epochs,
+                "earlier": list(earlier),
+                "versions": versions(),
+            }
+        return hashlib.sha256(canonical_json(record).encode()).hexdigest()
+
+    def _checkpoint(self, place: Path, key: str) -> FileCheckpoint:
+        checkpoint = FileCheckpoint(place / "training", key)
+        checkpoint.load()
+        if checkpoint.problem:
+            self.say.message(checkpoint.problem)
+        return checkpoint
+
+    def _features(
+        self, place: Path, part: str, source: TaskSource, dataset: Dataset, identity: str
+    ) -> tuple[Dataset, Features]:
+        return bare_features(
+            self.runtime,
+            dataset,
+            self.preprocessing,
+            what=f"{source.name}: reading {len(dataset)} {part} images",
+            progress=self.say,
+            workers=self.workers,
+            cache=FileCheckpoint(place / part, self._key(part, source, identity)),
+        )
+
+    def _finish(
+        self, adapter: Adapter, train: Dataset, validation: Dataset, identity: str, train_features: Features
+    ) -> tuple[Adapter, float | None]:
+        """Calibrate on held-out images, and write down what it was learned from."""
+        raw, scores = self._raw_scores(adapter, validation), human_scores(validation)
+        figure = float(srcc(raw, scores))
+        whole = torch.cat([human_scores(train), scores])
+        if len(raw) < LEAST_VALIDATION and validation is not train:
+            raw, scores = torch.cat([raw, self._raw_scores(adapter, train)]), torch.cat([scores, human_scores(train)])
+        low, high = _score_range(train, whole)
+        points = ((scores - low) / (high - low) * 100).clamp(0, 100)
+        fitted = fit_calibration(raw, points)
+        provenance = {
+            **adapter.provenance,
+            **data_facts(train, validation, identity, self.seed),
+            "score_low": low,
+            "score_high": high,
+            "validation_srcc": figure if figure == figure else None,
+            "versions": versions(),
+        }
+        calibration = Calibration(fitted.low, fitted.high, fitted.centre, fitted.width, fitted.residual)
+        return replace(adapter, calibration=calibration, provenance=provenance), provenance["validation_srcc"]
+
+    def _raw_scores(self, adapter: Adapter, dataset: Dataset) -> Tensor:
+        outputs = []
+        overlay = {name: tensor.to(self.runtime.device) for name, tensor in adapter.tensors.items()}
+        self.say.start(f"{adapter.task}: calibrating on {len(dataset)} images", len(dataset))
+        for index in range(len(dataset)):
+            image, _ = prepare(dataset.image(index), adapter.preprocessing)
+            features = self.runtime.passes(image[None], [overlay])[0]
+            inputs = head_input(features, adapter.features)
+            outputs.append(head_scores(inputs, adapter.head_weight, adapter.head_bias, adapter.head_kind))
+            self.say.advance()
+        return torch.cat(outputs)
+
+    def _combiner_states(self, task: str, gate: Sequence[Tensor]) -> dict[str, Mapping[str, Tensor]]:
+        """State of every combiner there is, with this task learned, so that any of them can be chosen when scoring."""
+        earlier = read_model(self.directory)[2] if holds_model(self.directory) else {}
+        states: dict[str, Mapping[str, Tensor]] = {}
+        for name, part in catalog().combiners.items():
+            try:
+                state = part.entry.create(part.entry.config()).fit_task(earlier.get(name, {}), task, gate)
+            except IqakitError:
+                raise
+            except Exception as error:  # a plugin's combiner may fail in any way, and must not cost a finished training
+                if part.builtin:
+                    raise
+                self.say.message(f"combiner {name} of {part.distribution} failed and is left out: {error}")
+                continue
+            if state:
+                states[name] = state
+        return states
+
+
+def _lasting(weights: str) -> str:
+    """Weights as they can be found again from any directory."""
+    path = Path(weights).expanduser()
+    return str(path.resolve()) if path.is_file() else weights
+
+
+def _score_range(train: Dataset, observed: Tensor) -> tuple[float, float]:
+    """The scale's ends: as published where known, else as observed on training and validation images."""
+    facts = train.facts
+    if facts.low is not None and facts.high is not None:
+        return facts.low, facts.high
+    return float(observed.min()), float(observed.max())
+
+
+def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and value != value else value for key, value in record.items()}
+
+
+def _remove_if_empty(directory: Path) -> None:
+    if directory.is_dir() and not any(directory.iterdir()):
+        directory.rmdir()

@@ -1,0 +1,61 @@
+"""Rows: what is said of one scored image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """The result for one image.
+
+    Attributes:
+        path: The image's path as it was given; for what is no file, a name such as ``"<array>"``.
+        status: ``"ok"`` or ``"error"``.
+        score: 0-100, higher is better, calibrated on the tasks' own human scores; None where a task has no calibration.
+        raw: The combiner's weighted sum of head outputs.
+        std: Uncertainty of the score, in score points, one standard deviation.
+        novelty: Share (0-1) of training images that lie nearer to what was learned than this one does.
+        task_scores: Raw output of each task's head.
+        weights: The combiner's weight of each task; they sum to 1.
+        width: Width in pixels, as a viewer shows the image.
+        height: Height in pixels.
+        warnings: What was done to the image, or is doubtful about it.
+        model: Name and version of the model, ``name@hash``.
+        error: One line; None where the image was scored.
+    """
+
+    path: str
+    status: Literal["ok", "error"]
+    model: str
+    score: float | None = None
+    raw: float | None = None
+    std: float | None = None
+    novelty: float | None = None
+    task_scores: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    width: int | None = None
+    height: int | None = None
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain JSON, in the order in which it is printed."""
+        row: dict[str, Any] = {"path": self.path, "status": self.status}
+        if self.status == "error":
+            row["error"] = self.error
+        row |= {
+            "score": self.score,
+            "raw": self.raw,
+            "std": self.std,
+            "novelty": self.novelty,
+            "task_scores": dict(self.task_scores),
+            "weights": dict(self.weights),
+            "width": self.width,
+            "height": self.height,
+            "warnings": list(self.warnings),
+            "model": self.model,
+        }
+        return row
