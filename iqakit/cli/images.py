@@ -1,0 +1,174 @@
+"""From what the user named to image paths, one after the other, without listing everything first."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+IMAGE_SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib", ".tga", ".qoi"),
+        *(".jp2", ".j2k", ".j2c", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".hif", ".avif"),
+        *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef"),
+        *(".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+    }
+)
+"""Suffixes, in lower case, of the files that are taken from a directory."""
+
+STDIN = "-"
+_MAGIC = frozenset("*?[")
+
+
+def expand_images(arguments: Sequence[str], stdin: TextIO | None = None) -> Iterator[str]:
+    """Paths of images, in the order of the arguments; within a directory, in the order of their names.
+
+    A directory is walked with everything below it; hidden files and files that are no image by their suffix are left
+    out. A pattern is expanded where the shell has not done it. ``-`` reads one path a line. Anything else is a file,
+    there or not: whether it can be read shows when it is read.
+
+    Args:
+        arguments: What the user named.
+        stdin: Where ``-`` reads; None is standard input.
+    """
+    for argument in arguments:
+        if argument == STDIN:
+            for line in _lines(stdin):
+                yield from _from_path(line)
+        elif _is_pattern(argument) and not os.path.lexists(argument):
+            yield from _from_pattern(argument)
+        else:
+            yield from _from_path(argument)
+
+
+def is_countable(arguments: Sequence[str]) -> bool:
+    """Whether the images can be counted beforehand: standard input can be read only once."""
+    return STDIN not in arguments
+
+
+def _lines(stdin: TextIO | None) -> Iterator[str]:
+    """Paths on standard input, one a line; a name need not be valid text."""
+    stream = sys.stdin if stdin is None else stdin
+    buffer = getattr(stream, "buffer", None)
+    for raw in stream if buffer is None else buffer:
+        line = raw if isinstance(raw, str) else os.fsdecode(raw)
+        path = line.rstrip("\r\n")
+        if path:
+            yield path
+
+
+def _from_path(path: str) -> Iterator[str]:
+    """The path itself, or the images below it if it is a directory."""
+    if Path(path).is_dir():
+        yield from _walk(path, frozenset())
+    else:
+        yield path
+
+
+def _walk(directory: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    """Images below a directory; a link that leads back up is not followed twice.
+
+    A directory that cannot be read is given as if it were an image, so that it ends in an error row and not in silence.
+    """
+    try:
+        facts = Path(directory).stat()
+        with os.scandir(directory) as entries:
+            found = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+    except OSError:
+        yield directory
+        return
+    here = (facts.st_dev, facts.st_ino)
+    if here in above:
+        return
+    for name, is_directory in found:
+        path = os.path.join(directory, name)  # noqa: PTH118 - as typed: Path would drop a leading "./"
+        if is_directory:
+            yield from _walk(path, above | {here})
+        elif _is_image(name):
+            yield path
+
+
+def _is_image(name: str) -> bool:
+    """Whether a file is an image by its suffix."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _is_pattern(text: str) -> bool:
+    """Whether a text holds a wildcard."""
+    return not _MAGIC.isdisjoint(text)
+
+
+def _from_pattern(pattern: str) -> Iterator[str]:
+    """What matches a pattern; ``**`` stands for any number of directories. Matching directories are walked."""
+    drive, root, rest = _split_root(pattern)
+    parts = [part for part in rest.replace(os.altsep or "/", "/").split("/") if part]
+    # `*.jpg` says which files it means; for `*`, the suffix decides.
+    suffix = Path(parts[-1]).suffix if parts else ""
+    explicit = bool(suffix) and not _is_pattern(suffix)
+    for path, is_directory in _match(drive + root, parts, frozenset()):
+        if is_directory:
+            yield from _walk(path, frozenset())
+        elif explicit or _is_image(path):
+            yield path
+
+
+def _split_root(pattern: str) -> tuple[str, str, str]:
+    """Drive, leading separator and the rest of a path."""
+    drive, rest = os.path.splitdrive(pattern)
+    stripped = rest.lstrip("/" + os.sep)
+    return drive, rest[: len(rest) - len(stripped)][:1], stripped
+
+
+def _match(base: str, parts: Sequence[str], above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
+    """Paths under ``base`` that match the parts of a pattern, sorted, with whether each is a directory."""
+    part, rest = parts[0], parts[1:]
+    if not _is_pattern(part):
+        path = os.path.join(base, part)  # noqa: PTH118
+        if rest and Path(path).is_dir():
+            yield from _match(path, rest, above)
+        elif not rest and os.path.lexists(path):
+            yield path, Path(path).is_dir()
+        return
+    if part == "**":
+        yield from _match_any_depth(base, rest or ["*"], above)
+        return
+    for name, is_directory in _listing(base):
+        if name.startswith(".") and not part.startswith("."):
+            continue
+        if fnmatch.fnmatchcase(name, part):
+            path = os.path.join(base, name)  # noqa: PTH118
+            if not rest:
+                yield path, is_directory
+            elif is_directory:
+                yield from _match(path, rest, above)
+
+
+def _match_any_depth(base: str, rest: Sequence[str], above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
+    """The rest of a pattern after ``**``: in this directory and in every one below."""
+    try:
+        facts = Path(base or ".").stat()
+    except OSError:
+        return
+    here = (facts.st_dev, facts.st_ino)
+    if here in above:
+        return
+    named = not _is_pattern(rest[-1])
+    for path, is_directory in _match(base, rest, above):
+        # With a wildcard last, directories that match are met again on the way down.
+        if named or not is_directory:
+            yield path, is_directory
+    for name, is_directory in _listing(base):
+        if is_directory and not name.startswith("."):
+            yield from _match_any_depth(os.path.join(base, name), rest, above | {here})  # noqa: PTH118
+
+
+def _listing(directory: str) -> list[tuple[str, bool]]:
+    """Names in a directory, sorted, with whether each is a directory; empty where it cannot be read."""
+    try:
+        with os.scandir(directory or ".") as entries:
+            return sorted((entry.name, entry.is_dir()) for entry in entries)
+    except OSError:
+        return []
