@@ -19,7 +19,7 @@ Residuals = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def least_squares(
-    residuals: Residuals, start: Tensor, iterations: int = 300, tolerance: float = 1e-14
+    residuals: Residuals, start: Tensor, iterations: int = 150, tolerance: float = 1e-10
 ) -> tuple[Tensor, float]:
     """Least squares by Levenberg-Marquardt, for a handful of parameters.
 

@@ -49,7 +49,8 @@ def fidelity_loss(probability: Tensor, target: Tensor) -> Tensor:
             f"the fidelity loss needs probabilities and targets of one shape, at least one pair; found shapes "
             f"{tuple(probability.shape)} and {tuple(target.shape)}"
         )
-    p = probability.clamp(0.0, 1.0)
+    # Values are brought into range and gradients let through: clamp alone has none at the very ends.
+    p = probability + (probability.clamp(0.0, 1.0) - probability).detach()
     agree = (p * target + FIDELITY_FLOOR).sqrt()
     differ = ((1 - p) * (1 - target) + FIDELITY_FLOOR).sqrt()
     return (1 - agree - differ).mean()
