@@ -154,7 +154,7 @@ def _tell(terminal: Terminal, error: Exception) -> int:
     """One line about an error, and the exit code."""
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
         # A usage error of the command line framework; its class lives elsewhere from one version to the next.
-        message = str(error.format_message())
+        message = str(error.format_message()).replace("Value error, ", "")
         if type(error).__name__ == "NoArgsIsHelpError":
             if message.strip():
                 sys.stderr.write(message.rstrip() + "\n")

@@ -20,7 +20,7 @@ from typing import Literal
 
 import pluggy
 
-from iqakit import __version__, hookspecs
+from iqakit import hookspecs
 from iqakit.contracts import Entry
 from iqakit.errors import PluginError, UnknownNameError
 from iqakit.plugins.records import HOOKS, InvalidRecordError, check_record
@@ -118,7 +118,9 @@ def _load_builtin(manager: pluggy.PluginManager, module: str) -> PluginRecord:
         entries = _collect(manager, plugin)
     except InvalidRecordError as error:
         raise PluginError(f"the built-in module {module} is broken: {error}") from error
-    return PluginRecord(module, "iqakit", __version__, True, "loaded", seconds=time.perf_counter() - began, entries=entries)
+    # Not `from iqakit import`: the package's own module offers the pipeline, which this layer must not reach.
+    version = str(sys.modules["iqakit"].__version__)
+    return PluginRecord(module, "iqakit", version, True, "loaded", seconds=time.perf_counter() - began, entries=entries)
 
 
 def _load_entry_point(
