@@ -131,7 +131,7 @@ def read_file_bytes(path: Path | str, what: str) -> bytes:
 
 def _ordinary_target(path: Path) -> Path:
     """The file that ``path`` leads to; a device or a pipe must never be replaced by a file."""
-    target = path.resolve()
+    target = Path(os.path.realpath(path))  # unlike Path.resolve, it raises nothing for a link to itself
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if target.exists() and not target.is_file():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -205,6 +206,8 @@ def _add_task(
     write_bytes_atomic(place / MANIFEST_NAME, manifest_data, "model file")
     for name in (COMBINER_NAME, SHARED_NAME):
         _remove(_previous(place / name))
+    if earlier is not None:
+        _remove_leftovers(place, manifest)
     return dataclasses.replace(manifest, version=hashlib.sha256(manifest_data).hexdigest()[:8])
 
 
@@ -285,7 +288,7 @@ def _recorded_bytes(place: Path, record: FileRecord, what: str) -> bytes:
 
 def _inside(place: Path, name: str) -> Path:
     path = place / name
-    if not path.resolve().is_relative_to(place.resolve()):
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(place)):
         raise StorageError(f"{path} leads out of the model's directory; a model must hold its own files, remove the link")
     return path
 
@@ -323,6 +326,14 @@ def _check_startable(place: Path) -> None:
         raise StorageError(
             f"{place} holds adapters of several tasks but no model.json; restore that file or choose another --model"
         )
+
+
+def _remove_leftovers(place: Path, manifest: ModelManifest) -> None:
+    """Remove what an addition that was cut off left under the number of the task that has now been added."""
+    listed = {place / task.file for task in manifest.tasks}
+    for path in list(_adapter_files(place)):
+        if path.name.startswith(f"{len(manifest.tasks) - 1:02d}-") and path not in listed:
+            _remove(path)
 
 
 def _adapter_files(place: Path) -> Iterator[Path]:

@@ -67,7 +67,7 @@ def decode_tensors(data: bytes, what: str) -> tuple[dict[str, Tensor], dict[str,
         tensors = load(data)
     except SafetensorError as error:
         raise FileFormatError(f"{what} is damaged ({error}); make or fetch it again") from error
-    return tensors, document
+    return {name: tensors[name] for name in sorted(tensors)}, document  # the library's order differs from run to run
 
 
 def _checked_header(data: bytes, what: str) -> dict[str, Any] | None:
