@@ -11,7 +11,6 @@ from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from iqakit.errors import ConfigurationError, MismatchError, UnknownNameError
 
@@ -21,6 +20,9 @@ FeatureKind = Literal["embedding", "all-stages"]
 # Vectors shorter than this count as zero and stay (nearly) zero. Round-off in the deviations of a flat map is far below
 # it, features of a picture are far above it.
 SMALLEST_LENGTH = 1e-6
+# Columns added up at a time. A single long row (torch: from 32,768 on) is otherwise shared out between threads, which
+# rounds differently from the same row in a batch.
+_COLUMNS = 4096
 
 
 class PooledFeatures(Protocol):
@@ -47,6 +49,14 @@ def _check_feature_kind(kind: str) -> None:
         raise UnknownNameError.of("kind of head input", kind, get_args(FeatureKind))
 
 
+def _row_sums(values: Tensor) -> Tensor:
+    """Sums over the last dimension; each depends on its own row alone, to the bit."""
+    first, *others = (piece.sum(dim=-1) for piece in torch.split(values, _COLUMNS, dim=-1))
+    for part in others:
+        first = first + part
+    return first
+
+
 def unit_length(vectors: Tensor) -> Tensor:
     """L2-normalise the last dimension; a zero vector stays zero, and its gradient is finite.
 
@@ -56,7 +66,9 @@ def unit_length(vectors: Tensor) -> Tensor:
     Returns:
         (..., D), each vector of length 1, or shorter where it was shorter than ``SMALLEST_LENGTH``.
     """
-    return normalize(vectors, dim=-1, eps=SMALLEST_LENGTH)
+    # The floor stands inside the root, whose slope at 0 is not finite.
+    length = _row_sums(vectors.square()).clamp_min(SMALLEST_LENGTH**2).sqrt()
+    return vectors / length.unsqueeze(-1)
 
 
 def head_input_dim(kind: FeatureKind, embedding_dim: int, stage_dims: Sequence[int]) -> int:
@@ -134,11 +146,11 @@ def head_scores(inputs: Tensor, weight: Tensor, bias: Tensor | None, kind: HeadK
     if bias is not None and bias.numel() != 1:
         raise MismatchError(f"a head has one bias; found {bias.numel()} of shape {tuple(bias.shape)}; give (1,) or None")
     row = weight.reshape(-1)
-    # Products summed row by row, not a matrix product: the latter may round differently for another number of rows,
-    # and a score must not depend on how many images it is computed with.
+    # Products summed row by row: a matrix product may round differently for another number of rows, and a score must
+    # not depend on how many images it is computed with.
     if kind == "cosine":
         if bias is not None:
             raise ConfigurationError("a cosine head has no bias; found one; give None or make the head linear")
-        return (unit_length(inputs) * unit_length(row)).sum(dim=-1)
-    scores = (inputs * row).sum(dim=-1)
+        return _row_sums(unit_length(inputs) * unit_length(row))
+    scores = _row_sums(inputs * row)
     return scores if bias is None else scores + bias.reshape(())

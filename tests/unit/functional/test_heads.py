@@ -85,6 +85,9 @@ def test_round_off_of_a_flat_map_does_not_become_a_feature() -> None:
 def test_a_score_does_not_depend_on_the_other_images(kind: str, width: int) -> None:
     rng = torch.Generator().manual_seed(0)
     z, w = torch.randn(17, width, generator=rng), torch.randn(1, width, generator=rng)
+    assert head_scores(z, w, None, "linear").double().numpy() == pytest.approx(
+        (z.double() @ w[0].double()).numpy(), abs=1e-2
+    )
     whole = head_scores(z, w, None, kind)
     for batch in (1, 2, 5):
         parts = torch.cat([head_scores(rows, w, None, kind) for rows in torch.split(z, batch)])
