@@ -1,0 +1,60 @@
+# `make demo` scores the bundled photos; `make check` is what continuous integration runs.
+# Each target sets up a virtual environment in .venv first, where there is none, and keeps it up to date.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet
+USE := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format format-check lint types layers docs clean
+
+help:
+	@echo "make demo    score the bundled photos, offline"
+	@echo "make test    the fast tests"
+	@echo "make check   all that continuous integration runs"
+	@echo "make format  format the code and repair what ruff can"
+	@echo "make docs    build the documentation into site/"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(USE): pyproject.toml | $(BIN)/python
+	$(PIP) -e .
+	@touch $@
+
+$(DEV): pyproject.toml | $(BIN)/python
+	$(PIP) -e ".[dev]"
+	@touch $(USE) $@
+
+demo: $(USE)
+	$(BIN)/iqakit score examples/photos
+
+test: $(DEV)
+	$(BIN)/python -m pytest -q -m "not slow"
+
+check: format-check lint types layers test docs
+
+format: $(DEV)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+format-check: $(DEV)
+	$(BIN)/ruff format --check .
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+
+types: $(DEV)
+	$(BIN)/mypy
+
+layers: $(DEV)
+	$(BIN)/lint-imports
+
+docs: $(DEV)
+	@if [ -f mkdocs.yml ]; then $(BIN)/mkdocs build --strict --quiet; else echo "no mkdocs.yml: no pages to build"; fi
+
+clean:
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
