@@ -41,7 +41,7 @@ class KMeansGate:
     def fit_task(self, state: Mapping[str, Tensor], task: str, gate_features: Sequence[Tensor]) -> Mapping[str, Tensor]:
         """Cluster one task's training images, once a stage.
 
-        Repeats to the byte under one seed on one machine. Global random state is untouched.
+        Repeats to the byte under one seed, whatever the number of threads. Global random state is untouched.
 
         Args:
             state: State of the tasks learned so far; comes back unchanged, is not touched.
@@ -155,7 +155,7 @@ def _cluster(points: np.ndarray, config: KMeansConfig) -> tuple[Tensor, Tensor]:
     if len(distinct) <= config.clusters:
         return torch.from_numpy(distinct), torch.from_numpy(labels.reshape(-1))
     clustering = KMeans(config.clusters, n_init=config.repeats, max_iter=config.iterations, random_state=config.seed)
-    # One thread: with more, partial sums are added in the order in which threads finish, and the last bits vary.
+    # One thread: each number of threads adds up in another order, so the last bits would depend on the machine's cores.
     with threadpool_limits(limits=1), warnings.catch_warnings():
         # Points that nearly coincide may leave centroids that do; such centroids do no harm to a nearest distance.
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -77,6 +77,15 @@ def test_repeats_to_the_byte_and_leaves_global_state() -> None:
     assert all(used[pool["filepath"]] == pool["num_threads"] for pool in pools)
     other = _gate(seed=1).fit_task({}, "lab", features)
     assert not torch.equal(other["lab/stage1"], first["lab/stage1"])
+
+
+def test_the_number_of_threads_does_not_matter() -> None:
+    points = [torch.randn(2000, 16, generator=torch.Generator().manual_seed(0))]
+    states = []
+    for threads in (1, 3):
+        with threadpool_limits(threads):
+            states.append(_gate(clusters=32, repeats=1).fit_task({}, "lab", points))
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 @pytest.mark.parametrize(("images", "distinct"), [(1, 1), (5, 5), (40, 3), (40, 12)])
