@@ -127,9 +127,7 @@ def _check_tensors(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor
     return overlay
 
 
-def _check(found: Any, prefix: str, fields: Mapping[str, Check]) -> None:
-    if not isinstance(found, Mapping):
-        raise RecordError(f"{prefix.rstrip('.')} is not an object")
+def _check(found: Mapping[str, Any], prefix: str, fields: Mapping[str, Check]) -> None:
     if missing := sorted(set(fields) - set(found)):
         raise RecordError(f"{prefix}{missing[0]} is missing")
     if unknown := sorted(set(found) - set(fields)):

@@ -83,8 +83,8 @@ def _checked_header(data: bytes, what: str) -> dict[str, Any] | None:
         raise FileFormatError(
             f"{what} has a header of {size} bytes, more than the {MAX_HEADER_BYTES} allowed; make or fetch it again"
         )
-    header = parse_json(data[8 : 8 + size], f"the header of {what}")
-    metadata = header.pop("__metadata__", None) if isinstance(header, dict) else None
+    header: dict[str, Any] = parse_json(data[8 : 8 + size], f"the header of {what}")  # an object, as it opens with "{"
+    metadata = header.pop("__metadata__", None)
     try:
         end = _end_of_tensors(header)
         document = _document(metadata, what)
@@ -102,10 +102,8 @@ class _BadHeaderError(Exception):
     """Why a header cannot be right."""
 
 
-def _end_of_tensors(header: Any) -> int:
+def _end_of_tensors(header: dict[str, Any]) -> int:
     """Check every entry; returns how many bytes of tensors there must be."""
-    if not isinstance(header, dict):
-        raise _BadHeaderError("its header is not a JSON object")
     spans = []
     for name, entry in header.items():
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:

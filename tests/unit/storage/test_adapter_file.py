@@ -196,6 +196,7 @@ def header_of(claimed: int, text: bytes, rest: bytes = b"") -> bytes:
         (header_of(20 * 2**20, b"{", bytes(20 * 2**20)), r"has a header of 20971520 bytes, more than the 16777216 allowed"),
         (header_of(9, b'{"a": nul}'), r"the header of adapter file .* is not valid JSON"),
         (header_of(13, b'{"a":1,"a":2}'), "the key 'a' stands twice"),
+        (header_of(4, b'{"a":1}'), "is not valid JSON"),
         (header_of(7, b'{"a":1}'), "the header's entry for 'a' is malformed"),
         (save({"a": torch.ones(2)}) + b"xx", "2 bytes at its end belong to nothing"),
         (save({"a": torch.ones(2)}), "is a safetensors file, but not an iqakit adapter; give one made by `iqakit fit`"),
@@ -270,6 +271,8 @@ def test_an_edited_record_is_noticed(make_adapter: Make) -> None:
         ("task", "../x", "'../x' cannot name a task"),
         ("task", 3, "task is '3', which it cannot be"),
         ("backbone", None, "backbone is 'None', which it cannot be"),
+        ("backbone", [], r"backbone is '\[\]', which it cannot be"),
+        ("head", {}, "head.features is missing"),
         ("backbone.id", 1, "backbone.id is '1', which it cannot be"),
         ("preprocessing.mean", [0.1, 0.2], r"preprocessing.mean is '\[0.1, 0.2\]', which it cannot be"),
         ("preprocessing.std", [0.1, 0.2, 0.0], "preprocessing.std is"),
@@ -309,6 +312,12 @@ def test_every_tensor_is_checked(make_adapter: Make) -> None:
     del tensors["head/weight"]
     with pytest.raises(FileFormatError, match="tensor 'head/weight' is missing"):
         parse_adapter(sealed(record, tensors), "x")
+
+
+def test_numbers_that_are_whole_but_odd_are_refused(make_adapter: Make) -> None:
+    odd = make_adapter(tensors={"a": torch.ones(2, dtype=torch.uint16)})
+    with pytest.raises(ConfigurationError, match=r"cannot be stored: tensor 'backbone/a' is torch.uint16, .*; use float32"):
+        adapter_bytes(odd)
 
 
 def test_versions(make_adapter: Make, content: Content, monkeypatch: pytest.MonkeyPatch) -> None:
