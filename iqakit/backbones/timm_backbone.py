@@ -19,6 +19,7 @@ from iqakit.errors import ConfigurationError
 from iqakit.functional.pooling import spatial_mean_std
 
 FLAT_STAGES = 4
+SMALLEST_SIDE = 32
 _MARGIN = 5  # what is added to a multiple to get a size that is none
 # What timm's networks raise where a size does not suit them: checks of their own, and torch's on shapes.
 _WRONG_SIZE = (RuntimeError, AssertionError, ValueError, IndexError, TypeError, ZeroDivisionError)
@@ -144,14 +145,14 @@ def _probe(network: Any, name: str, native: tuple[int, int]) -> _Probe:
     indices = (
         sorted(last_of.values())
         if hierarchical
-        else sorted({round((part + 1) * len(maps) / FLAT_STAGES) - 1 for part in range(FLAT_STAGES)} - {-1})
+        else sorted({-(-part * len(maps) // FLAT_STAGES) - 1 for part in range(1, FLAT_STAGES + 1)})
     )
     return _Probe(size, smallest or min(native), multiple, fixed, tuple(indices), hierarchical)
 
 
 def _sides(reduction: int, native: tuple[int, int]) -> list[int]:
     """Sides to try, small first: where the smallest one works, so do larger ones."""
-    smallest = max(32, reduction)
+    smallest = reduction * -(-SMALLEST_SIDE // reduction)
     return sorted({smallest, 2 * smallest, 3 * smallest, 4 * smallest, min(native)})
 
 

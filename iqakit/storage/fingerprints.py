@@ -34,7 +34,7 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
         flipped = values.view(torch.uint8).reshape(-1, values.element_size()).flip(1)
         # A complex number is two numbers, and each of them is turned round on its own.
         values = flipped.reshape(-1, 2, flipped.shape[1] // 2).flip(1) if tensor.is_complex() else flipped
-    return memoryview(values.contiguous().reshape(-1).view(torch.uint8).numpy()).toreadonly()
+    return values.contiguous().reshape(-1).view(torch.uint8).numpy().data.toreadonly()
 
 
 def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
