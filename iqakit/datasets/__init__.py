@@ -5,7 +5,6 @@ This module only registers the public sets; it loads neither torch nor Pillow.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 
 from iqakit.contracts.entries import DatasetEntry
@@ -15,8 +14,6 @@ from iqakit.hookspecs import hookimpl
 @hookimpl
 def iqakit_datasets() -> Iterable[DatasetEntry]:
     """The public sets that iqakit can read."""
-    if importlib.util.find_spec("iqakit.datasets.public") is None:
-        return ()
     from iqakit.datasets.public import PUBLIC_SETS
 
     return PUBLIC_SETS

@@ -35,12 +35,14 @@ class ScoreTable:
         samples: One an image; scores are oriented so that higher is better.
         files: One an image.
         warnings: What is worth telling the user, a line each: images left out, contents on two sides of a split.
+        left_out: Names of the split's images that are not there.
     """
 
     facts: TaskFacts
     samples: tuple[Sample, ...]
     files: tuple[Path, ...]
     warnings: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """How many images there are."""
@@ -156,9 +158,9 @@ def open_score_table(
     present = [row for row in rows_of_split if row.file.is_file()]
     if not present:
         _refuse_missing(file, rows, rows_of_split, split)
-    if len(present) < len(rows_of_split):
-        there = set(map(id, present))
-        gone = [row.sample.name for row in rows_of_split if id(row) not in there]
+    there = {row.line for row in present}
+    gone = tuple(row.sample.name for row in rows_of_split if row.line not in there)
+    if gone:
         warnings.append(
             f"{file}: {len(gone)} of {len(rows_of_split)} images ({split}) are not there and are left out, "
             f"first {', '.join(gone[:3])}"
@@ -171,7 +173,7 @@ def open_score_table(
         images=len(rows),
         splits="official" if rows[0].split is not None else "by content",
     )
-    return ScoreTable(facts, tuple(r.sample for r in present), tuple(r.file for r in present), tuple(warnings))
+    return ScoreTable(facts, tuple(r.sample for r in present), tuple(r.file for r in present), tuple(warnings), gone)
 
 
 def split_names(path: Path, seed: int = 0, ratios: tuple[float, float, float] = DEFAULT_RATIOS) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from iqakit.contracts.dataset import Dataset
 from iqakit.contracts.entries import DatasetEntry
 from iqakit.datasets.score_table import open_score_table, table_file, table_name
+from iqakit.datasets.splits import SPLITS
 from iqakit.errors import DataError, UnknownNameError
 
 PRACTICE_NAME = "practice"
@@ -44,6 +46,19 @@ class TaskSource:
             ConfigurationError: There is no split of that name.
         """
         return self.opener(split, seed)
+
+    def open_splits(self, seed: int = 0) -> dict[str, Dataset]:
+        """Train, val and test by name; a split without images is left out.
+
+        Raises:
+            DataError: The data are not what they must be.
+        """
+        self.opener("all", seed)  # what is wrong with the data as a whole must not pass for an empty split
+        splits: dict[str, Dataset] = {}
+        for split in SPLITS:
+            with contextlib.suppress(DataError):
+                splits[split] = self.opener(split, seed)
+        return splits
 
     def identity(self) -> str:
         """SHA-256, in hexadecimal, of what the task is made of: the table's bytes, or a public set's names and scores.
