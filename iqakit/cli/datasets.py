@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,10 +85,8 @@ def check(
 
     source = _source(data)
     dataset = source.open("all", 0)
-    for warning in getattr(dataset, "warnings", ()):
-        terminal.say(f"{source.name}: {warning}")
     with terminal.progress() as progress:
-        report = check_dataset(dataset, progress)
+        report = check_dataset(dataset, progress, source.open_splits())
     record = report.to_json()
     if as_json:
         print_json(record)
@@ -187,13 +185,25 @@ def _scale(facts: TaskFacts) -> str:
 
 
 def _print_report(record: dict[str, Any]) -> None:
-    """What a check found, for people: figures first, then one line a problem."""
-    figures = {key: str(value) for key, value in record.items() if isinstance(value, int | float | str)}
+    """What a check found, for people: figures first, then one line a finding."""
+    figures: dict[str, str] = {}
+    for key, value in record.items():
+        label = key.replace("_", " ")
+        if isinstance(value, bool):
+            figures[label] = "yes" if value else "no"
+        elif isinstance(value, int | float | str):
+            figures[label] = str(value)
+        elif isinstance(value, Mapping):
+            figures[label] = ", ".join(f"{name} {_short(number)}" for name, number in value.items())
     print_facts(figures)
     for key, value in record.items():
-        if isinstance(value, dict) and value:
-            print_facts({f"{key} {name}": str(number) for name, number in value.items()})
-        elif isinstance(value, Sequence) and not isinstance(value, str) and value:
-            sys.stdout.write(f"\n{key}:\n")
+        if isinstance(value, Sequence) and not isinstance(value, str) and value:
+            sys.stdout.write(f"\n{key.replace('_', ' ')}:\n")
             for item in value:
-                sys.stdout.write(f"  {printable(str(item))}\n")
+                text = item if isinstance(item, str) else " = ".join(map(str, item))
+                sys.stdout.write(f"  {printable(text)}\n")
+
+
+def _short(value: object) -> str:
+    """A figure, with four digits at most if it is not whole."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
