@@ -150,7 +150,7 @@ def open_score_table(
         raise ConfigurationError(f"there is no split {split!r}; there are train, val, test and all")
     file = table_file(path)
     rows = read_rows(file)
-    parts, warnings = _assign(rows, seed, ratios)
+    parts, warnings = _assign(file, rows, seed, ratios)
     rows_of_split = [row for row, part in zip(rows, parts, strict=True) if split in ("all", part)]
     if not rows_of_split:
         counts = ", ".join(f"{parts.count(s)} {s}" for s in SPLITS)
@@ -178,10 +178,13 @@ def open_score_table(
 
 def split_names(path: Path, seed: int = 0, ratios: tuple[float, float, float] = DEFAULT_RATIOS) -> list[str]:
     """The split of every row of a table, as ``open_score_table`` assigns it, in the table's order."""
-    return _assign(read_rows(table_file(path)), seed, ratios)[0]
+    file = table_file(path)
+    return _assign(file, read_rows(file), seed, ratios)[0]
 
 
-def _assign(rows: Sequence[TableRow], seed: int, ratios: tuple[float, float, float]) -> tuple[list[str], list[str]]:
+def _assign(
+    file: Path, rows: Sequence[TableRow], seed: int, ratios: tuple[float, float, float]
+) -> tuple[list[str], list[str]]:
     """The split of every row, and warnings."""
     contents = [row.content for row in rows]
     given = [row.split for row in rows if row.split is not None]
@@ -194,7 +197,7 @@ def _assign(rows: Sequence[TableRow], seed: int, ratios: tuple[float, float, flo
         shared = sorted(content for content, found in side.items() if len(found) > 1)
         if shared:
             warnings.append(
-                f"{len(shared)} contents are in more than one split, first {', '.join(shared[:3])}; "
+                f"{file}: contents in more than one split: {len(shared)}, first {', '.join(shared[:3])}; "
                 "figures on such a split flatter"
             )
     else:
@@ -205,7 +208,7 @@ def _assign(rows: Sequence[TableRow], seed: int, ratios: tuple[float, float, flo
         keys = [contents[i] for i in train]
         if len(set(keys)) < 2 <= len(train):
             warnings.append(
-                f"all train images have the content {keys[0]!r}; val is taken from them by image, so it flatters"
+                f"{file}: all train images have the content {keys[0]!r}; val is taken from them by image, so it flatters"
             )
             keys = [str(rows[i].file) for i in train]
         for i, part in zip(train, split_by_content(keys, seed, (ratios[0], ratios[1], 0.0)), strict=True):

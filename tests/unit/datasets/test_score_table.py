@@ -67,7 +67,6 @@ def test_it_follows_the_contract(tmp_path: Path) -> None:
 
 
 def test_pixels_are_decoded(tmp_path: Path) -> None:
-    pytest.importorskip("iqakit.imaging.decoding")
     image = open_score_table(write(tmp_path, TEN), "all").image(0)
     assert tuple(image.shape) == (3, 1, 1)
     assert image.sum() == 0
@@ -169,14 +168,14 @@ def test_one_content_gives_val_by_image_and_says_so(tmp_path: Path) -> None:
     val = open_score_table(path, "val")
     assert len(val) == 1
     assert len(open_score_table(path, "train")) == 7
-    assert val.warnings == ("all train images have the content 'one'; val is taken from them by image, so it flatters",)
+    (warning,) = val.warnings
+    assert warning.endswith(": all train images have the content 'one'; val is taken from them by image, so it flatters")
 
 
 def test_contents_on_two_sides_are_reported(tmp_path: Path) -> None:
     path = write(tmp_path, table("a.png,1,x,train b.png,2,x,test c.png,3,y,val", "image,mos,content,split"))
-    assert open_score_table(path, "test").warnings == (
-        "1 contents are in more than one split, first x; figures on such a split flatter",
-    )
+    (warning,) = open_score_table(path, "test").warnings
+    assert warning == f"{path}: contents in more than one split: 1, first x; figures on such a split flatter"
 
 
 def test_missing_images_are_left_out_and_reported(tmp_path: Path) -> None:
@@ -184,6 +183,7 @@ def test_missing_images_are_left_out_and_reported(tmp_path: Path) -> None:
     dataset = open_score_table(path, "all")
     assert len(dataset) == 8
     (warning,) = dataset.warnings
+    assert dataset.left_out == ("i.png", "j.png")
     assert warning.endswith("2 of 10 images (all) are not there and are left out, first i.png, j.png")
     whole = {s: set(scores(open_score_table(write(tmp_path, TEN), s))) for s in ("train", "val", "test")}
     for letter in "ij":
