@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from iqakit.imaging.channel_order import suspect_bgr
 from iqakit.imaging.formats import UnreadableError
 
 _FORMS = "give a uint8 array (H, W, 3) in RGB order or a tensor (3, H, W)"
@@ -88,13 +89,3 @@ def _from_floats(values: Tensor) -> Tensor:
         hint = "divide by 255" if low >= 0 and high <= 255 else "if it is normalised, give the pixels before that"
         raise UnreadableError(f"holds floats from {low:g} to {high:g}, and they must lie in 0-1; {hint}")
     return values.mul(255).round_().to(torch.uint8)
-
-
-def suspect_bgr(pixels: Tensor) -> bool:
-    """Whether an image looks as if red and blue were swapped.
-
-    Args:
-        pixels: uint8 (3, H, W).
-    """
-    del pixels
-    return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
 from typing import Final
 
@@ -15,6 +15,9 @@ from iqakit.imaging.formats import UnreadableError
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3) or (H, W), 8 bit."""
+
+Transform = Callable[[Image.Image], Image.Image]
+"""Brings a block to sRGB, mode RGB."""
 
 _BLOCK: Final = 1 << 22
 _WITH_ALPHA: Final = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
@@ -46,6 +49,8 @@ def to_srgb(picture: Image.Image, out: Pixels, warnings: list[str]) -> None:
     for box, rows, columns in _blocks(picture):
         block = picture if box is None else picture.crop(box)
         if transparent:
+            if block.mode == "La":  # Pillow knows one way out of it
+                block = block.convert("LA")
             block = block.convert("RGBA")
             alpha = np.asarray(block.getchannel("A"))
             block = block.convert("RGB")
@@ -82,9 +87,6 @@ def _over_white(pixels: Pixels, alpha: Pixels) -> Pixels:
     """round(alpha * pixel + (1 - alpha) * 255), exactly."""
     cover = alpha[..., None].astype(np.uint32)
     return ((pixels * cover + 255 * (255 - cover) + 127) // 255).astype(np.uint8)
-
-
-Transform = Callable[[Image.Image], Image.Image]
 
 
 def _as_rgb(block: Image.Image, transform: Transform | None) -> Pixels:
@@ -133,48 +135,47 @@ def _transform(picture: Image.Image, icc: bytes, warnings: list[str]) -> Transfo
     built = _build(icc, colours, single)
     if built == "ignored":
         warnings.append("icc-ignored")
+    if isinstance(built, str):
         return None
-    if built == "same" or isinstance(built, str):
-        return None
-    mode, transform = built
     warnings.append("icc-converted")
-
-    def apply(block: Image.Image) -> Image.Image:
-        converted = transform.apply(block if block.mode == mode else block.convert(mode))
-        return converted if isinstance(converted, Image.Image) else block
-
-    return apply
+    return built
 
 
 @lru_cache(maxsize=32)
-def _build(icc: bytes, colours: str | None, single: bool) -> str | tuple[str, ImageCms.ImageCmsTransform]:
-    """The transform and the mode it takes, or ``"same"`` (it is sRGB) or ``"ignored"`` (broken, or of other channels).
+def _build(icc: bytes, colours: str | None, single: bool) -> str | Transform:
+    """What brings a block to sRGB, or ``"same"`` (it is sRGB) or ``"ignored"`` (broken, or of other channels).
 
-    Relative colorimetric with black point compensation, which is what browsers and photo editors do by default.
+    Relative colorimetric with black point compensation, as browsers and photo editors do it.
     """
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(icc))
-        space = profile.profile.xcolor_space.strip()
-        mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(space)
-        fits = mode == colours or (mode == "L" and single)
-        if mode is None or not fits:
+        mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(profile.profile.xcolor_space.strip())
+        if mode is None or not (mode == colours or (mode == "L" and single)):
             return "ignored"
+        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+        if mode == "L":
+            flags |= ImageCms.Flags.NOOPTIMIZE  # else dark greys are interpolated from a coarse grid
         transform = ImageCms.buildTransform(
-            profile,
-            _srgb(),
-            mode,
-            "RGB",
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            profile, _srgb(), mode, "RGB", renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC, flags=flags
         )
         if mode == "CMYK":
-            return mode, transform
+            return partial(_apply, transform, mode)
         probe = Image.fromarray(_probe() if mode == "RGB" else np.arange(256, dtype=np.uint8)[None])
         before = np.asarray(probe.convert("RGB"), dtype=np.int16)
-        after = np.asarray(transform.apply(probe), dtype=np.int16)
+        after = np.asarray(transform.apply(probe))
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, AttributeError):
         return "ignored"
-    return "same" if np.abs(after - before).max() <= _SAME else (mode, transform)
+    if np.abs(after.astype(np.int16) - before).max() <= _SAME:
+        return "same"
+    return partial(_look_up, after[0]) if mode == "L" else partial(_apply, transform, mode)
+
+
+def _apply(transform: ImageCms.ImageCmsTransform, mode: str, block: Image.Image) -> Image.Image:
+    return transform.apply(block if block.mode == mode else block.convert(mode))
+
+
+def _look_up(table: Pixels, block: Image.Image) -> Image.Image:
+    return Image.fromarray(table[np.asarray(block if block.mode == "L" else block.convert("L"))])
 
 
 def _probe() -> Pixels:

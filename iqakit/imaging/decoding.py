@@ -8,6 +8,7 @@ of one line. ``docs/reference/images.md`` says what happens to what.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
@@ -27,6 +28,9 @@ from iqakit.imaging.formats import Kind, UnreadableError, open_picture, recognis
 
 DEFAULT_MAX_PIXELS: Final = 200_000_000
 """Pictures of more pixels than this are refused unless the caller allows more; it takes about 1.4 GB to decode."""
+_TRUNCATED: Final = "is a truncated {}: part of it is missing; copy or download it again"
+_BYTES_A_PIXEL: Final = 7  # Pillow takes 4, the result 3
+_COLOUR: Final = frozenset({"RGB", "RGBA", "RGBX", "LA", "L"})
 MAX_PIXELS_VARIABLE: Final = "IQAKIT_MAX_PIXELS"
 
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | Tensor
@@ -51,6 +55,13 @@ class DecodedImage:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    limit: int
+    reduce_to: int | None
+    reserve: Callable[[int], None]
+
+
 def decode(source: ImageSource, *, max_pixels: int | None = None, reduce_to: int | None = None) -> DecodedImage:
     """Decode an image.
 
@@ -65,22 +76,32 @@ def decode(source: ImageSource, *, max_pixels: int | None = None, reduce_to: int
         ImageError: It is missing, no image, truncated, too large, or not usable.
         ConfigurationError: ``max_pixels`` or its variable is no positive number.
     """
-    limit = pixel_limit(max_pixels)
+    return decode_reserving(source, pixel_limit(max_pixels), reduce_to, lambda size: None)
+
+
+def decode_reserving(
+    source: ImageSource, limit: int, reduce_to: int | None, reserve: Callable[[int], None]
+) -> DecodedImage:
+    """Decode, and call ``reserve`` with about how many bytes that takes once the size is known and before it is spent.
+
+    For callers that decode several images at a time and must bound what all of them take; else see ``decode``.
+    """
     name = describe(source)
+    opening = _Opening(limit, reduce_to, reserve)
     try:
         if isinstance(source, Tensor):
             pixels, warnings = from_tensor(source)
-            return _decoded(pixels, warnings, name, limit)
+            return _decoded(pixels, warnings, limit)
         if isinstance(source, np.ndarray):
             pixels, warnings = from_array(source)
-            return _decoded(pixels, warnings, name, limit)
+            return _decoded(pixels, warnings, limit)
         if isinstance(source, Image.Image):
-            return _from_picture(source, limit, None)
+            return _from_picture(source, _Opening(limit, None, reserve))
         if isinstance(source, bytes | bytearray | memoryview):
             with closing(BytesIO(source)) as stream:
-                return _from_stream(stream, "", limit, reduce_to)
+                return _from_stream(stream, "", opening)
         if isinstance(source, str | os.PathLike):
-            return _from_path(Path(source), limit, reduce_to)
+            return _from_path(Path(source), opening)
     except UnreadableError as error:
         raise ImageError(f"{name} {error}") from None
     raise ImageError(
@@ -121,7 +142,7 @@ def describe(source: object) -> str:
     return f"an object of type {type(source).__name__}"
 
 
-def _decoded(pixels: Tensor, warnings: list[str], name: str, limit: int) -> DecodedImage:
+def _decoded(pixels: Tensor, warnings: list[str], limit: int) -> DecodedImage:
     height, width = pixels.shape[1:]
     _check_size(width, height, limit)
     return DecodedImage(pixels, width, height, tuple(warnings))
@@ -137,10 +158,10 @@ def _check_size(width: int, height: int, limit: int) -> None:
         )
 
 
-def _from_path(path: Path, limit: int, reduce_to: int | None) -> DecodedImage:
+def _from_path(path: Path, opening: _Opening) -> DecodedImage:
     try:
         with path.open("rb") as stream:
-            return _from_stream(stream, path.suffix.lower(), limit, reduce_to)
+            return _from_stream(stream, path.suffix.lower(), opening)
     except FileNotFoundError:
         raise UnreadableError("does not exist") from None
     except IsADirectoryError:
@@ -154,7 +175,7 @@ def _from_path(path: Path, limit: int, reduce_to: int | None) -> DecodedImage:
         raise UnreadableError("is not a valid file name") from None
 
 
-def _from_stream(stream: IO[bytes], suffix: str, limit: int, reduce_to: int | None) -> DecodedImage:
+def _from_stream(stream: IO[bytes], suffix: str, opening: _Opening) -> DecodedImage:
     head = stream.read(64)
     if not head:
         raise UnreadableError("is empty (0 bytes)")
@@ -166,7 +187,36 @@ def _from_stream(stream: IO[bytes], suffix: str, limit: int, reduce_to: int | No
     except Exception as error:  # readers meet hostile bytes and raise anything
         raise UnreadableError(_damage(kind, error)) from None
     with closing(picture):
-        return _from_picture(picture, limit, reduce_to, kind)
+        decoded = _from_picture(picture, opening, kind)
+    if kind.format == "JPEG" and _ends_grey(decoded) and not _is_complete(stream, kind):
+        raise UnreadableError(_TRUNCATED.format("JPEG"))
+    return decoded
+
+
+def _ends_grey(decoded: DecodedImage) -> bool:
+    """Whether the last pixels are exactly the grey that libjpeg puts where data are missing before the end marker."""
+    corners = (
+        decoded.pixels[:, rows, columns] for rows in (slice(8), slice(-8, None)) for columns in (slice(8), slice(-8, None))
+    )
+    return any(bool((corner == 128).all()) for corner in corners)
+
+
+def _is_complete(stream: IO[bytes], kind: Kind) -> bool:
+    """Whether a JPEG still decodes when its end marker is taken away: only then are all of its pixels there.
+
+    A few bytes stand in for the marker, as the decoder looks ahead.
+    """
+    stream.seek(0)
+    data = stream.read()
+    end = data.rfind(b"\xff\xd9")
+    try:
+        with BytesIO(data[:end] + bytes(8)) as cut, closing(open_picture(cut, kind)) as picture:
+            if picture.info.get("progressive"):
+                return True  # these have no such grey, and need their marker
+            picture.load()
+    except OSError:
+        return False
+    return True
 
 
 def _damage(kind: Kind, error: Exception) -> str:
@@ -176,12 +226,15 @@ def _damage(kind: Kind, error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "needs more memory than there is"
     if isinstance(error, EOFError) or any(word in lowered for word in ("truncated", "end of file", "eof", "not enough")):
-        return f"is a truncated {name}: part of it is missing; copy or download it again"
+        return _TRUNCATED.format(name)
+    if any(word in lowered for word in ("unknown", "unsupported", "not supported", "unrecognized")):
+        return f"is a {name} of a kind that cannot be read ({text}); save it as an ordinary PNG or JPEG"
     return f"is a damaged {name} ({text}); copy or download it again"
 
 
-def _from_picture(picture: Image.Image, limit: int, reduce_to: int | None, kind: Kind | None = None) -> DecodedImage:
-    _check_size(picture.width, picture.height, limit)
+def _from_picture(picture: Image.Image, opening: _Opening, kind: Kind | None = None) -> DecodedImage:
+    _check_size(picture.width, picture.height, opening.limit)
+    reduce_to = opening.reduce_to
     warnings: list[str] = []
     width, height = picture.size
     try:
@@ -190,6 +243,8 @@ def _from_picture(picture: Image.Image, limit: int, reduce_to: int | None, kind:
             if factor >= 2:
                 picture.draft(None, (width // factor, height // factor))
         turned_already = _turned_by_reader(picture)
+        deep = _is_deep(picture)
+        opening.reserve(picture.width * picture.height * _BYTES_A_PIXEL)
         _allocate(picture)
         picture.load()
     except UnreadableError:
@@ -198,9 +253,10 @@ def _from_picture(picture: Image.Image, limit: int, reduce_to: int | None, kind:
         raise UnreadableError(_damage(kind or Kind(picture.format, ""), error)) from None
     if picture.format == "TIFF" and turned_already and turned_already >= 5:
         width, height = picture.size
-    _check_size(*picture.size, limit)
+    _check_size(*picture.size, opening.limit)
     _note_frames(picture, warnings)
-    _note_depth(picture, warnings)
+    if deep:
+        warnings.append("sixteen-bit")
     orientation = 1 if turned_already else _orientation(picture)
     if orientation != 1 or turned_already:
         warnings.append("exif-rotated")
@@ -262,8 +318,14 @@ def _note_frames(picture: Image.Image, warnings: list[str]) -> None:
     warnings.append("animated-first-frame" if animated else "multi-picture-first")
 
 
-def _note_depth(picture: Image.Image, warnings: list[str]) -> None:
-    """Colour pictures of 16 bits a channel, which the reader brings to 8."""
-    deep = getattr(picture, "_iqakit_deep", False)
-    if deep:
-        warnings.append("sixteen-bit")
+def _is_deep(picture: Image.Image) -> bool:
+    """Whether the file holds 16 bits a channel, which the reader brings to 8; asked before loading."""
+    bits = getattr(picture, "tag_v2", {}).get(258, ()) if picture.format == "TIFF" else ()
+    if picture.mode not in _COLOUR:
+        return False
+    if picture.format == "TIFF":
+        return isinstance(bits, tuple) and any(isinstance(value, int) and value > 8 for value in bits)
+    arguments = [tile[3] for tile in getattr(picture, "tile", [])]
+    if picture.format == "PPM":
+        return any(isinstance(given, tuple) and given[-1] > 255 for given in arguments)
+    return any(";16" in str(given) for given in arguments)
