@@ -48,13 +48,7 @@ class CommandGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is about to be run."""
         if super().get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            try:
-                loaded = _catalog().command(args[0]).load()
-            except UnknownNameError as error:
-                known = [*self.commands, *_catalog().commands]
-                raise UnknownNameError.of("command", args[0], known, "(iqakit --help lists them)") from error
-            command = typer.main.get_command(loaded) if isinstance(loaded, typer.Typer) else loaded
-            return args[0], command, args[1:]
+            return args[0], _load(args[0], list(self.commands), ctx.ensure_object(Terminal)), args[1:]
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -171,7 +165,7 @@ def _tell(terminal: Terminal, error: Exception) -> int:
         terminal.error(f"{error.strerror[0].lower()}{error.strerror[1:]}{where}")
     else:
         again = "" if terminal.debug else "; run again with --debug to see where"
-        terminal.error(f"this is a bug in iqakit: {type(error).__name__}: {error}{again}")
+        terminal.error(f"this is a bug in {terminal.owner}: {type(error).__name__}: {error}{again}")
     return FAILED
 
 
@@ -203,6 +197,20 @@ def _catalog() -> Catalog:
     from iqakit.plugins.catalog import catalog
 
     return catalog()
+
+
+def _load(name: str, own: Sequence[str], terminal: Terminal) -> Any:
+    """A plugin's command, and from here on the plugin is to blame for what it does not catch."""
+    found = _catalog()
+    try:
+        entry = found.command(name)
+    except UnknownNameError as error:
+        known = [*own, *found.commands]
+        raise UnknownNameError.of("command", name, known, "(iqakit --help lists them)") from error
+    part = found.commands[name]
+    terminal.owner = f"{part.distribution} {part.version}"
+    loaded = entry.load()
+    return typer.main.get_command(loaded) if isinstance(loaded, typer.Typer) else loaded
 
 
 def _placeholder(name: str, summary: str) -> Any:

@@ -25,12 +25,13 @@ class Terminal:
         quiet: Only results and errors.
         verbose: Details too.
         debug: A traceback with every error.
-        epilogue: Exit code that a command ended with.
+        owner: Whose code runs, to say whose bug an unexpected error is.
     """
 
     quiet: bool = False
     verbose: bool = False
     debug: bool = False
+    owner: str = "iqakit"
     _console: Console | None = field(default=None, repr=False)
 
     @property
