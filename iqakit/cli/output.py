@@ -65,7 +65,7 @@ class Terminal:
     def _line(self, text: str) -> None:
         """Write to standard error, above a progress bar where one is drawn."""
         if self._console is not None and self._console.is_terminal:
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._console.print(printable(text), markup=False, soft_wrap=True)
         else:
             sys.stderr.write(f"{printable(text)}\n")
             sys.stderr.flush()
