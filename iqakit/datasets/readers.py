@@ -143,7 +143,14 @@ def read_csv(path: Path, columns: Sequence[str]) -> Table:
         raise DataError(f"{path} is not a comma-separated table: {error}") from None
     if not rows:
         raise DataError(f"{path} is empty; it must have the columns {', '.join(map(repr, columns))}")
-    return _table(path, rows[0][1], rows[1:], columns)
+    table = _table(path, rows[0][1], rows[1:], columns)
+    number, last = rows[-1]
+    if len(last) < len([name for name in table.columns if name]):
+        # Tables end in the middle of a row when a download does; that the cells needed are there says nothing.
+        raise DataError(
+            f"{path}: row {number}, the last, has {len(last)} cells instead of {len(table.columns)}; is it cut short?"
+        )
+    return table
 
 
 def _table(path: Path, header: Sequence[str], rows: Sequence[tuple[int, Sequence[str]]], wanted: Sequence[str]) -> Table:
@@ -231,7 +238,10 @@ def read_xlsx(path: Path, columns: Sequence[str], sheet: str | None = None) -> T
 
 
 def _rows(sheet: Any) -> Iterator[tuple[Any, ...]]:
-    yield from sheet.iter_rows(values_only=True)
+    if hasattr(sheet, "reset_dimensions"):
+        sheet.reset_dimensions()  # some programs write a wrong size, and rows past it would be lost
+    if hasattr(sheet, "iter_rows"):  # a sheet that is only a chart has no rows
+        yield from sheet.iter_rows(values_only=True)
 
 
 def _no_header(path: Path, columns: Sequence[str], rows: Sequence[tuple[int, Sequence[str]]]) -> str:
@@ -301,11 +311,12 @@ def mat_texts(path: Path, variable: str, array: Any) -> list[str]:
     Raises:
         DataError: It holds something else.
     """
+    import numpy as np  # is there already: scipy made the array
+
     found: list[str] = []
-    pending = list(array.ravel())
-    for value in pending:
+    for value in array.ravel():
         item: Any = value
-        while hasattr(item, "ravel") and item.size == 1 and not isinstance(item, str):
+        while isinstance(item, np.ndarray) and item.size == 1:
             item = item.ravel()[0]
         if not isinstance(item, str):
             raise DataError(f"{path}: variable {variable} is not a list of names")

@@ -9,13 +9,21 @@ from iqakit.datasets.public.layout import PublicSet, Row, Tree
 from iqakit.datasets.readers import number_of, read_fields
 from iqakit.errors import DataError
 
-# The four parts of the first release; later ones have them in one folder.
-_FOLDERS = ("Distortion_1", "Distortion_2", "Distortion_3", "Distortion_4", "Train_Distortion", "Train_Dist")
+# Names of the folders with labels and with images: in the archives, in the authors' own account of them, in copies.
+_LABELS = ("Train_Label", "training/MOS_Scores_train", "MOS_Scores_train")
+_FOLDERS = (
+    *(f"Distortion_{part}" for part in (1, 2, 3, 4)),
+    *(f"{above}Distortion/Distortion_{part}" for above in ("", "training/") for part in (1, 2, 3, 4)),
+    "Distortion",
+    "Train_Dist",
+    "Dist_Imgs",
+)
 
 
 def _read(tree: Tree) -> tuple[Path, list[Row]]:
-    source = tree.root / str(tree.find("Train_Label"))
-    labels = [name for name in tree.names("Train_Label") if name.casefold().endswith(".txt")]
+    place = str(tree.first(*_LABELS))
+    source = tree.root / place
+    labels = [name for name in tree.names(place) if name.casefold().endswith(".txt")]
     if not labels:
         raise DataError(f"{source} has no .txt files; there must be one for each reference picture")
     where = {name.casefold(): folder for folder in reversed(_FOLDERS) for name in tree.names(folder)}
@@ -43,8 +51,9 @@ PIPAL = PublicSet(
         images=23200,
         splits="by content",
     ),
-    layout="Train_Label/ with A0001.txt, ... (name,score a line); Distortion_1/ to Distortion_4/ (or Train_Dist/)",
-    markers=(("Train_Label",),),
+    layout="Train_Label/ with A0001.txt, ... (name,score a line); "
+    "Distortion_1/ to Distortion_4/ (or in one folder, Dist_Imgs/)",
+    markers=(_LABELS,),
     rule="70/10/20 by reference picture of the 200 with public scores",
     read=_read,
 )
