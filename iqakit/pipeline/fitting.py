@@ -27,7 +27,7 @@ from iqakit.contracts import (
     Progress,
 )
 from iqakit.datasets.sources import TaskSource, open_source, practice_source
-from iqakit.errors import ConfigurationError, DataError, IqakitError, TrainingError
+from iqakit.errors import ConfigurationError, DataError, IqakitError, MismatchError, TrainingError
 from iqakit.functional.calibration import fit_calibration
 from iqakit.functional.correlation import srcc
 from iqakit.functional.heads import head_input, head_scores
@@ -173,6 +173,7 @@ def fit_tasks(
         _check_amount(source, train)
     asked = _lasting(weights or learned.weights or "pretrained")
     made = catalog().make_backbone(backbone or learned.backbone or DEFAULT_BACKBONE, asked)
+    learned.check(made, directory)
     reports = []
     with model_lock(directory):
         runner = _Fit(made, asked, entry, config, directory, seed, chosen, workers, epochs, say)
@@ -188,13 +189,23 @@ class _Learned:
     tasks: tuple[str, ...] = ()
     backbone: str | None = None
     weights: str | None = None
+    fingerprint: str | None = None
+
+    def check(self, backbone: Backbone, directory: Path) -> None:
+        """Refuse another backbone before any image is read."""
+        if self.fingerprint is not None and backbone.fingerprint() != self.fingerprint:
+            raise MismatchError(
+                f"model {directory} stands on backbone {self.backbone!r} with weights {self.weights!r}, but was given "
+                f"{backbone.id!r} with {backbone.weights!r}; leave --backbone and --weights out, or choose another --model"
+            )
 
     @classmethod
     def read(cls, directory: Path) -> _Learned:
         if not holds_model(directory):
             return cls()
         manifest, _, _, _ = read_model(directory)
-        return cls(tuple(task.name for task in manifest.tasks), manifest.backbone.id, manifest.backbone.weights)
+        backbone = manifest.backbone
+        return cls(tuple(task.name for task in manifest.tasks), backbone.id, backbone.weights, backbone.fingerprint)
 
 
 def _sources(data: Sequence[str | os.PathLike[str]], task: str | None) -> list[TaskSource]:
