@@ -225,6 +225,8 @@ def _damage(kind: Kind, error: Exception) -> str:
     lowered = text.lower()
     if isinstance(error, MemoryError):
         return "needs more memory than there is"
+    if "closed" in lowered:
+        return "has been closed; give an open one"
     if isinstance(error, EOFError) or any(word in lowered for word in ("truncated", "end of file", "eof", "not enough")):
         return _TRUNCATED.format(name)
     if any(word in lowered for word in ("unknown", "unsupported", "not supported", "unrecognized")):

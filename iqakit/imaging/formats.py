@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import IO, Final
 
-from PIL import Image, ImageFile, features
+from PIL import Image, ImageFile, TiffImagePlugin, features
 
 EXTRA_HINT: Final = 'pip install "iqakit[formats]"'
 
@@ -169,16 +169,19 @@ def open_picture(stream: IO[bytes], kind: Kind) -> Image.Image:
         raise UnreadableError(f"is not an image that can be read: it is {kind.described}")
     importlib.import_module(f"PIL.{_PILLOW_READERS[kind.format]}")
     factory, _ = Image.OPEN[kind.format]
-    picture: ImageFile.ImageFile = factory(stream, "")
-    if kind.format == "TIFF" and _is_raw(picture):
-        stream.seek(0)
+    if kind.format == "TIFF" and _is_raw(stream):
         return _open_raw(stream)
+    picture: ImageFile.ImageFile = factory(stream, "")
     return picture
 
 
-def _is_raw(picture: Image.Image) -> bool:
-    """Whether a TIFF is a camera RAW file, of which Pillow would show a thumbnail or the sensor's mosaic."""
-    tags = getattr(picture, "tag_v2", {})
+def _is_raw(stream: IO[bytes]) -> bool:
+    """Whether a TIFF is a camera RAW file, of which Pillow would show a thumbnail or the sensor's mosaic, or nothing."""
+    head = stream.read(16)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(head if head[2:3] == b"\x2b" or head[3:4] == b"\x2b" else head[:8])
+    stream.seek(tags.next)
+    tags.load(stream)
+    stream.seek(0)
     dng_version, sub_files, make, subfile_type, photometric, cfa = 50706, 330, 271, 254, 262, 32803
     return (
         dng_version in tags

@@ -137,6 +137,7 @@ def test_prepare_is_the_formula() -> None:
     assert made.stride() == (1, 150, 3)
     assert warnings == ()
     assert torch.equal(normalise(pixels[None].expand(2, -1, -1, -1), PLAIN)[1], made)
+    assert torch.equal(normalise(pixels.contiguous(), PLAIN), made)
 
 
 def test_scaled_decoding_gets_the_size_of_the_whole() -> None:
