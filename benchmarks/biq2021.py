@@ -1,0 +1,96 @@
+"""Fit methods on the three BIQ2021 tasks in order and measure them on the fixed test splits.
+
+    python benchmarks/biq2021.py --data DIRECTORY [--methods linear linear-embedding tsn] [--runs runs]
+
+DIRECTORY holds ``biq2021-gallery``, ``biq2021-capture`` and ``biq2021-unsplash``, each with ``scores.csv``; ``tid2013-mini`` and
+``live-mini`` beside them are scored as sets that no task has seen. Models go to ``--runs`` (a cut run goes on when started
+again), figures to ``benchmarks/results/biq2021-<method>.json``. ``benchmarks/tables.py`` makes the docs' tables of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from iqakit.pipeline.evaluating import evaluate_sources
+from iqakit.pipeline.fitting import fit_tasks
+from iqakit.pipeline.model import QualityModel
+from iqakit.pipeline.provenance import versions
+from iqakit.storage.results import write_json
+
+TASKS = ("biq2021-gallery", "biq2021-capture", "biq2021-unsplash")
+UNSEEN = ("tid2013-mini", "live-mini")
+METHODS: dict[str, tuple[str, dict[str, str]]] = {
+    "linear": ("linear", {}),
+    "linear-embedding": ("linear", {"features": "embedding"}),
+    "tsn": ("tsn", {}),
+}
+RESULTS = Path(__file__).parent / "results"
+
+
+class Lines:
+    """Progress as plain lines on stderr."""
+
+    def start(self, what: str, total: int) -> None:
+        print(f"> {what}", file=sys.stderr, flush=True)
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Lines only."""
+
+    def message(self, text: str) -> None:
+        print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def measure(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
+    """Fit one method on the three tasks and evaluate it."""
+    adapter, settings = METHODS[name]
+    directory = runs / name
+    report = fit_tasks(
+        [data / task for task in TASKS],
+        adapter=adapter,
+        settings=settings,
+        model=directory,
+        seed=seed,
+        resume=True,
+        progress=Lines(),
+    )
+    model = QualityModel.load(directory)
+    seen = evaluate_sources(
+        model, [data / task for task in TASKS], combiners=["oracle", "kmeans", "average", "last"], progress=Lines()
+    )
+    unseen = evaluate_sources(
+        model, [data / task for task in UNSEEN], combiners=["kmeans", "average"], split="all", progress=Lines()
+    )
+    return {
+        "method": name,
+        "adapter": adapter,
+        "settings": settings,
+        "seed": seed,
+        "model": model.version.partition("@")[2],
+        "validation": {adapter.task: adapter.provenance["validation_srcc"] for adapter in model.adapters},
+        "seconds": {task.task: task.seconds for task in report.tasks},
+        "bytes_per_task": sum(path.stat().st_size for path in (directory / "adapters").iterdir()) // len(TASKS),
+        "test": seen,
+        "unseen": unseen,
+        "versions": versions(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    for name in options.methods:
+        result = measure(name, options.data, options.runs, options.seed)
+        write_json(RESULTS / f"biq2021-{name}.json", result)
+        for row in [*result["test"], *result["unseen"]]:
+            print(f"{name:18} {row['task']:18} {row['combiner']:8} n {row['n']:4} SRCC {row['srcc']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
