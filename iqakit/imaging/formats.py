@@ -178,7 +178,9 @@ def open_picture(stream: IO[bytes], kind: Kind) -> Image.Image:
 def _is_raw(stream: IO[bytes]) -> bool:
     """Whether a TIFF is a camera RAW file, of which Pillow would show a thumbnail or the sensor's mosaic, or nothing."""
     head = stream.read(16)
-    tags = TiffImagePlugin.ImageFileDirectory_v2(head if head[2:3] == b"\x2b" or head[3:4] == b"\x2b" else head[:8])
+    if head.startswith(b"MM\x00+"):
+        raise UnreadableError("is a big-endian BigTIFF, which cannot be read; save it as an ordinary TIFF or PNG")
+    tags = TiffImagePlugin.ImageFileDirectory_v2(head if head.startswith(b"II+") else head[:8])
     stream.seek(tags.next)
     tags.load(stream)
     stream.seek(0)

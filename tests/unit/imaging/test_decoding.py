@@ -558,6 +558,10 @@ def test_raw_is_developed_also_under_another_name(suffix: str, tmp_path: Path) -
     assert "copy or download it again" in message(path)
 
 
+def test_big_endian_bigtiff_is_named() -> None:
+    assert "is a big-endian BigTIFF, which cannot be read" in message(b"MM\0+\0\x08\0\0" + bytes(60))
+
+
 def test_a_closed_picture() -> None:
     picture = Image.open(io.BytesIO(encoded(Image.fromarray(smooth(8, 9)), "BMP")))
     picture.close()
