@@ -28,8 +28,8 @@ _THRESHOLD: Final = 3.7
 def suspect_bgr(pixels: Tensor) -> bool:
     """Whether an image looks as if red and blue were swapped.
 
-    Conservative: of photos it was not learned from it suspects less than 1 in 100. So it finds only about 6 in 100 of
-    those that are swapped; a folder of swapped images shows in some of its rows.
+    Conservative: its threshold was set so that, of each left-out part of the photos, less than 1 in 100 is suspected. So
+    it finds only about 6 in 100 of those that are swapped; a folder of swapped images shows in some of its rows.
 
     Args:
         pixels: uint8 (3, H, W). One with a side below 64 is never suspected.
