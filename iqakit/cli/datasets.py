@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from iqakit.cli.choices import JSON_HELP, parse_ratios, terminal_of
+from iqakit.cli.command_group import NamedCommands
 from iqakit.cli.output import print_facts, print_json, print_table, printable
 
 if TYPE_CHECKING:
     from iqakit.contracts import Dataset, TaskFacts
     from iqakit.datasets.sources import TaskSource
 
-commands = typer.Typer(no_args_is_help=True, help="Public sets that can be read; checks and splits of any data.")
+commands = typer.Typer(
+    cls=NamedCommands, no_args_is_help=True, help="Public sets that can be read; checks and splits of any data."
+)
 
 DATA_HELP = "A CSV, a directory holding scores.csv, or NAME:PATH for a public set."
 

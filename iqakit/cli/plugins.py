@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from iqakit.cli.choices import JSON_HELP
+from iqakit.cli.command_group import NamedCommands
 from iqakit.cli.output import print_facts, print_json, print_table, printable
 from iqakit.contracts import AdapterEntry, CombinerEntry, DatasetEntry, Entry
 from iqakit.errors import UnknownNameError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from iqakit.plugins.catalog import Catalog, Part, PartKind
     from iqakit.plugins.manager import PluginRecord
 
-commands = typer.Typer(no_args_is_help=True, help="The parts there are, built-in and from plugins.")
+commands = typer.Typer(cls=NamedCommands, no_args_is_help=True, help="The parts there are, built-in and from plugins.")
 
 
 def register(app: typer.Typer) -> None:

@@ -150,7 +150,9 @@ def score(
         batch_size=size,
         on_error=on_error.value,
     )
-    counted = tally.watch(row.to_json() for row in _with_bar(terminal, rows, images, path, written, top))
+    counted = tally.watch(
+        row.to_json() for row in _with_bar(terminal, rows, images, kept.rows, path is None and top is None)
+    )
     target = ResultFile(path, append=resuming)
     try:
         with target:
@@ -343,16 +345,24 @@ def _images(count: int) -> str:
 
 
 def _with_bar(
-    terminal: Terminal, rows: Iterator[Any], arguments: Sequence[str], path: Path | None, form: Format, top: str | None
+    terminal: Terminal, rows: Iterator[Any], arguments: Sequence[str], done: int, to_stdout: bool
 ) -> Iterator[Any]:
-    """The rows, with a bar on a terminal where they do not run over that same terminal."""
-    streamed_to_eyes = path is None and top is None and sys.stdout.isatty()
-    if not terminal.draws or streamed_to_eyes:
+    """The rows, with a bar on a terminal where they do not run over that same terminal.
+
+    Args:
+        terminal: Where the bar is drawn.
+        rows: The rows.
+        arguments: What the user named, to count the images.
+        done: Images that need not be scored again.
+        to_stdout: Whether rows are printed as they come.
+    """
+    if not terminal.draws or (to_stdout and sys.stdout.isatty()):
         yield from rows
         return
     with ExitStack() as stack:
         progress = stack.enter_context(terminal.progress())
         progress.start("scoring", 0)
+        progress.advance(done)
         if isinstance(progress, BarProgress) and is_countable(arguments):
             stop = threading.Event()
             stack.callback(stop.set)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -7,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from iqakit import __version__
 from iqakit.cli import score as score_command
 from iqakit.cli.app import app, main
+from iqakit.cli.output import BarProgress, Terminal
 from iqakit.plugins.records import RESERVED_COMMANDS
 
 HEAVY = ("torch", "timm", "sklearn", "PIL", "numpy", "safetensors", "torchvision", "scipy")
@@ -81,7 +84,7 @@ def test_no_command_shows_the_help_and_is_a_usage_error(run) -> None:
         (["fit", "--adapter", "tsn", "--set", "croop=3"], "no setting of tsn is named 'croop'; did you mean crop?"),
         (["fit", "--adapter", "tsn", "--set", "crop=big"], "crop=big of tsn: a whole number is wanted"),
         (["eval"], "Missing argument 'DATA...'"),
-        (["plugins", "lst"], "No such command 'lst'. Did you mean 'list'?"),
+        (["plugins", "lst"], "no command of iqakit plugins is named 'lst'; did you mean list?"),
         (["plugins", "show", "kmens"], "no part or plugin is named 'kmens'; did you mean kmeans?"),
         (["datasets", "show", "koniq"], "no data set is named 'koniq'; did you mean koniq10k"),
         (["datasets", "split", ".", "--ratios", "1/2"], "--ratios takes three shares, train/val/test"),
@@ -241,3 +244,38 @@ def test_colours_are_not_forced_into_a_pipe(run, pictures: Path, model: Path) ->
     done = run("score", pictures / "00.png", "--model", model)
     assert done.code == 0
     assert "\x1b" not in done.out + done.err
+
+
+def test_progress_on_a_terminal_is_a_bar_with_the_time_left() -> None:
+    screen = io.StringIO()
+    terminal = Terminal(_console=Console(file=screen, force_terminal=True, width=120))
+    with terminal.progress() as progress:
+        progress.start("scoring", 0)
+        assert isinstance(progress, BarProgress)
+        progress.set_total(4)
+        progress.advance(2, "SRCC 0.91")
+        time.sleep(0.3)  # the bar is drawn ten times a second
+        progress.message("one line")
+        progress.start("calibrating", 3)
+    shown = screen.getvalue()
+    for text in ("scoring", "2/4", "SRCC 0.91", "left", "one line", "calibrating", "0/3"):
+        assert text in shown
+
+
+def test_progress_elsewhere_is_messages_only(capsys: pytest.CaptureFixture[str]) -> None:
+    for terminal, expected in (
+        (Terminal(), "one line\n"),
+        (Terminal(verbose=True), "scoring (4)\none line\n"),
+        (Terminal(quiet=True), ""),
+    ):
+        with terminal.progress() as progress:
+            progress.start("scoring", 4)
+            progress.advance()
+            progress.message("one line")
+        assert capsys.readouterr() == ("", expected)
+
+
+def test_no_bar_is_drawn_for_those_who_want_quiet() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True)
+    assert Terminal(_console=console).draws
+    assert not Terminal(quiet=True, _console=console).draws

@@ -49,6 +49,16 @@ def test_fit_adds_tasks_and_leaves_the_earlier_as_they_are(run, pictures: Path, 
     assert {"blur", "twice"} <= set(row["task_scores"])
 
 
+def test_settings_go_to_the_method(run, pictures: Path) -> None:
+    for name, settings in (("a", []), ("b", ["--set", "features=embedding", "--set", "penalty=0.5"])):
+        assert run("-q", "fit", pictures, *SMALL, "--model", name, *settings).code == 0
+    assert Path("b/adapters/00-blur.safetensors").stat().st_size < Path("a/adapters/00-blur.safetensors").stat().st_size
+    refused = run("fit", pictures, *SMALL, "--model", "c", "--set", "penalty=-1")
+    assert refused.code == 2
+    assert "penalty must be above 0, but it is -1" in refused.err
+    assert not Path("c").exists()
+
+
 def test_fit_refuses_a_task_that_is_learned_unless_it_resumes(run, pictures: Path, model: Path) -> None:
     shutil.copytree(model, "m")
     refused = run("fit", pictures, "--adapter", "linear", "--model", "m")

@@ -6,14 +6,18 @@ import json
 import math
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from iqakit.cli.output import Terminal
 from iqakit.cli.result_file import ResultFile, resume
-from iqakit.cli.score import best
+from iqakit.cli.score import _with_bar, best
 from iqakit.cli.score_rows import FlatCells, JsonList, PeopleTable
 from iqakit.errors import FileFormatError, MismatchError
+from iqakit.pipeline.model import QualityModel
 
 FIELDS = [
     *("path", "status", "score", "raw", "std", "novelty", "task_scores", "weights"),
@@ -325,3 +329,69 @@ def test_the_table_escapes_what_would_drive_a_terminal() -> None:
 def test_a_row_without_calibration_shows_its_raw_score() -> None:
     row = {"path": "a.png", "status": "ok", "score": None, "raw": 0.1234, "std": None, "warnings": ["flat"]}
     assert PeopleTable(None, colour=False).row(row).split() == ["-", "raw", "0.123", "a.png", "[flat]"]
+
+
+def test_an_interrupted_run_leaves_its_rows_and_goes_on(
+    run, pictures: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["score", pictures, "--model", model]
+    run(*arguments, "-o", "whole.jsonl")
+    with monkeypatch.context() as patch:
+        real = QualityModel.score_many
+
+        def interrupted(self, *args, **options):
+            for index, row in enumerate(real(self, *args, **options)):
+                if index == 5:
+                    raise KeyboardInterrupt
+                yield row
+
+        patch.setattr(QualityModel, "score_many", interrupted)
+        done = run(*arguments, "-o", "rows.jsonl")
+    assert done.code == 130
+    assert "the rows so far are in rows.jsonl; the same command with --resume goes on" in done.err
+    assert done.err.endswith("error: interrupted\n")
+    assert len(lines(Path("rows.jsonl").read_text())) == 5
+    resumed = run(*arguments, "-o", "rows.jsonl", "--resume")
+    assert resumed.code == 0
+    assert "5 images are in rows.jsonl already" in resumed.err
+    assert Path("rows.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+
+
+def test_the_first_row_comes_before_the_last_image_is_named(
+    run, pictures: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+
+    def named():
+        for index in range(200):
+            taken.append(index)
+            yield f"{pictures / '00.png'}\n"
+
+    monkeypatch.setattr(sys, "stdin", named())
+    first: list[int] = []
+    write = ResultFile.write
+
+    def watched(self, text: str) -> None:
+        if text.startswith("{") and not first:
+            first.append(len(taken))
+        write(self, text)
+
+    monkeypatch.setattr(ResultFile, "write", watched)
+    assert run("score", "-", "--model", model, "--format", "jsonl").code == 0
+    assert len(taken) == 200
+    assert first[0] < 100
+
+
+def test_a_bar_is_drawn_for_rows_that_go_to_a_file(pictures: Path) -> None:
+    screen = io.StringIO()
+    terminal = Terminal(_console=Console(file=screen, force_terminal=True, width=120))
+    rows = iter([{"path": "a"}, {"path": "b"}])
+
+    def slow():
+        for row in rows:
+            time.sleep(0.15)  # long enough for the count, which runs beside
+            yield row
+
+    assert len(list(_with_bar(terminal, slow(), [str(pictures)], 3, False))) == 2
+    assert "scoring" in screen.getvalue()
+    assert "5/24" in screen.getvalue()
