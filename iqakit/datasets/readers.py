@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iqakit.datasets.mat_structure import check
 from iqakit.errors import DataError, MissingExtraError
 
 _HEADER_ROWS = 20  # how far down a sheet its header may stand (CSIQ's stands in row 4)
@@ -273,20 +274,21 @@ def read_mat(path: Path, variables: Sequence[str]) -> dict[str, Any]:
         MissingExtraError: scipy is not installed.
     """
     try:
-        from scipy.io import loadmat
+        from scipy.io import loadmat, whosmat
         from scipy.io.matlab import MatReadError
     except ImportError:
         raise MissingExtraError(f'reading {path} needs scipy; install it with: pip install "iqakit[sets]"') from None
     try:
-        found = loadmat(path)
+        check(path.read_bytes(), variables)
+        found = loadmat(path, variable_names=list(variables))
+        missing = [name for name in variables if name not in found]
+        there = sorted(str(name) for name, *_ in whosmat(path)) if missing else []
     except NotImplementedError:
         raise DataError(f"{path} is a MATLAB 7.3 (HDF5) file; save it in MATLAB with -v7 and try again") from None
     except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error, MatReadError, MemoryError) as error:
         raise DataError(f"{path} cannot be read as a MATLAB file: {_line(error)}") from None
-    missing = [name for name in variables if name not in found]
     if missing:
-        there = ", ".join(sorted(name for name in found if not name.startswith("__")))
-        raise DataError(f"{path} has no variable {', '.join(missing)}; it has {there or 'none'}")
+        raise DataError(f"{path} has no variable {', '.join(missing)}; it has {', '.join(there) or 'none'}")
     return {name: found[name] for name in variables}
 
 

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
+from iqakit.datasets.mat_structure import check
 from iqakit.datasets.readers import mat_floats, mat_texts, read_csv, read_fields, read_mat, read_xlsx
 from iqakit.errors import DataError, MissingExtraError
 
@@ -164,6 +165,50 @@ def test_mat_says_what_is_wrong(tmp_path: Path) -> None:
         read_mat(path, ["mos"])
 
 
+def test_files_of_real_matlab_pass_the_check_of_structure() -> None:
+    import scipy.io
+    import scipy.io.matlab
+
+    folder = Path(scipy.io.matlab.__file__).parent / "tests" / "data"  # what scipy tests its reader with
+    files = sorted(folder.glob("test*.mat"))
+    if not files:
+        pytest.skip("scipy is installed without its test files")
+    checked = 0
+    for path in files:
+        plain = [
+            name for name, _, kind in scipy.io.whosmat(path) if kind in ("double", "single", "cell", "char", "logical")
+        ]
+        check(path.read_bytes(), plain)
+        checked += len(plain)
+    assert checked > 30
+
+
+def test_mat_variables_that_are_not_asked_for_may_be_anything(tmp_path: Path) -> None:
+    path = tmp_path / "t.mat"
+    savemat(path, {"notes": {"who": "us", "scale": [0.0, 100.0]}, "mos": np.array([1.0, 2.0])})
+    assert mat_floats(path, "mos", read_mat(path, ["mos"])["mos"]) == [1.0, 2.0]
+    with pytest.raises(DataError, match="array of class 2, which is neither numbers nor text nor cells"):
+        read_mat(path, ["notes"])
+
+
+def test_bytes_on_which_scipy_ends_the_process_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.mat"
+    savemat(path, {"mos": np.arange(40.0)})
+    data = bytearray(path.read_bytes())
+    tag = data.index((40 * 8).to_bytes(4, "little"))  # the size of the values
+    data[tag : tag + 4] = (10**9).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="it ends in the middle of an array"):
+        read_mat(path, ["mos"])
+    savemat(path, {"mos": np.arange(40.0)})
+    data = bytearray(path.read_bytes())
+    size = data.index((40).to_bytes(4, "little"), 128)  # the number of columns
+    data[size : size + 4] = (-40 & 0xFFFFFFFF).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="an array has a negative size"):
+        read_mat(path, ["mos"])
+
+
 @pytest.mark.parametrize("package", ["scipy", "openpyxl"])
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -202,7 +247,7 @@ def test_damaged_files_end_in_one_line(tmp_path: Path, seed: int, kind: str, cut
         path.write_text("name,mos\n" + "".join(f"{i}.bmp,{i / 3}\n" for i in range(20)))
     data = bytearray(path.read_bytes())
     draw = random.Random(seed)
-    if cut or kind == "mat":  # scipy itself is not proof against any change of bytes in a .mat file
+    if cut:
         del data[draw.randrange(len(data)) :]
     else:
         for _ in range(draw.randint(1, 8)):
