@@ -57,8 +57,9 @@ def _read_cid(tree: Tree) -> tuple[Path, list[Row]]:
     return source, rows
 
 
-# The two pairs of files rank the images alike; the scores of the first are those of the tables a subset.
-_BIQ_FILES = (("Train.csv", "Test.csv"), ("Train (Images and MOS).csv", "Test (Images and MOS).csv"))
+# The repository has two pairs of files. They rank the images alike, but the scores of the second are 0.9645 times those of
+# the first, which fill the scale of 0 to 1 and are the ones in use elsewhere.
+_BIQ_FILES = (("Train (Images and MOS).csv", "Test (Images and MOS).csv"), ("Train.csv", "Test.csv"))
 
 
 def _read_biq(tree: Tree) -> tuple[Path, list[Row]]:
@@ -161,7 +162,7 @@ BIQ2021 = PublicSet(
         images=12000,
         splits="official",
     ),
-    layout="Train.csv and Test.csv, or 'Train (Images and MOS).csv' and 'Test (Images and MOS).csv' "
+    layout="'Train (Images and MOS).csv' and 'Test (Images and MOS).csv', or Train.csv and Test.csv "
     "(Image Name, MOS), Images/",
     markers=(("Train.csv", "Train (Images and MOS).csv"), ("Test.csv", "Test (Images and MOS).csv"), ("Images",)),
     rule="official train and test; one eighth of train, by image, is val",

@@ -164,14 +164,16 @@ def test_piq_scenes_are_compared_by_whole_name(miniatures: dict[str, Any]) -> No
     assert tests == {"Indoor_Scene_1", "Outdoor_Scene_33"}  # and not Indoor_Scene_12 or 13
 
 
-def test_biq_reads_the_older_pair_of_files(build_miniature: Any) -> None:
+def test_biq_prefers_the_pair_of_files_that_fills_the_scale(build_miniature: Any) -> None:
     mini = build_miniature("biq2021")
-    for part in ("Train", "Test"):
-        old = (mini.root / f"{part}.csv").read_text().replace("\n", ",,\n")
-        (mini.root / f"{part}.csv").unlink()
-        (mini.root / f"{part} (Images and MOS).csv").write_text(old)
+    for part in ("Train", "Test"):  # as they are handed out, with two empty columns
+        header, *rows = (mini.root / f"{part}.csv").read_text().splitlines()
+        scaled = [f"{row.rsplit(',', 1)[0]},{float(row.rsplit(',', 1)[1]) / 0.9645:.4f},," for row in rows]
+        (mini.root / f"{part} (Images and MOS).csv").write_text("\n".join([f"{header},,", *scaled]))
     whole = ENTRIES["biq2021"].open(mini.root, "all", 0)
-    assert [whole.sample(i).name for i in range(len(whole))] == list(mini.scores)
+    samples = [whole.sample(i) for i in range(len(whole))]
+    assert [sample.name for sample in samples] == list(mini.scores)
+    assert [sample.score for sample in samples] == pytest.approx([s / 0.9645 for s in mini.scores.values()], abs=1e-4)
 
 
 def test_every_set_says_what_its_directory_must_hold() -> None:
