@@ -122,19 +122,18 @@ def check_dataset(
         progress.start(f"checking {dataset.facts.name}", len(samples))
     for index, sample in enumerate(samples):
         path = dataset.path(index)
-        if path is not None and not path.is_file():
-            missing.append(sample.name)
-        else:
-            try:
+        try:
+            if path is not None and not path.is_file():
+                missing.append(sample.name)
+            else:
                 pixels = dataset.image(index)
                 exact[_bytes_hash(path, pixels)].append(index)
-            except (ImageError, OSError) as error:
-                unreadable.append(f"{sample.name}: {error}")
-            else:
                 sizes.append((pixels.shape[2], pixels.shape[1]))
                 look = difference_hash(pixels)
                 if look is not None:
                     hashes[index] = look
+        except (ImageError, OSError) as error:
+            unreadable.append(f"{sample.name}: {error}")
         if progress is not None:
             progress.advance()
     groups = [group for group in exact.values() if len(group) > 1]

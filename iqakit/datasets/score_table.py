@@ -155,7 +155,7 @@ def open_score_table(
     if not rows_of_split:
         counts = ", ".join(f"{parts.count(s)} {s}" for s in SPLITS)
         raise DataError(f"{file} has no images in split {split!r}, it has {counts}; use another split or change the table")
-    present = [row for row in rows_of_split if row.file.is_file()]
+    present = [row for row in rows_of_split if row.is_there()]
     if not present:
         _refuse_missing(file, rows, rows_of_split, split)
     there = {row.line for row in present}
@@ -218,7 +218,7 @@ def _assign(
 
 def _refuse_missing(file: Path, rows: Sequence[TableRow], rows_of_split: Sequence[TableRow], split: str) -> None:
     first = ", ".join(str(row.file) for row in rows_of_split[:3])
-    if any(row.file.is_file() for row in rows):
+    if any(row.is_there() for row in rows):
         raise DataError(f"none of the {len(rows_of_split)} images of split {split!r} of {file} are there, first {first}")
     raise DataError(
         f"none of the {len(rows)} images of {file} are there, first {first}; names count from the table's directory"

@@ -87,7 +87,7 @@ def open_source(text: str, catalog_lookup: Callable[[str], DatasetEntry]) -> Tas
     """
     if not text.strip():
         raise DataError("the data argument is empty; give a CSV, a directory holding scores.csv, or NAME:PATH")
-    path = Path(text).expanduser()
+    path = _expanded(text)
     if _exists(path):
         return _table_source(path)
     name, colon, rest = text.partition(":")
@@ -121,6 +121,13 @@ def practice_source() -> TaskSource:
     return TaskSource(PRACTICE_NAME, "built-in practice task: photos degraded on purpose", None, open_practice, identity)
 
 
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # ~name of a user that there is not
+        return Path(text)
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
@@ -150,7 +157,7 @@ def _file_hash(file: Path) -> str:
 def _public_source(entry: DatasetEntry, rest: str) -> TaskSource:
     if not rest:
         raise DataError(f"{entry.name}: the directory is missing; give {entry.name}:PATH")
-    root = Path(rest).expanduser()
+    root = _expanded(rest)
     if not _exists(root):
         raise DataError(f"{entry.name}: there is no directory {root}; give the one that the set was unpacked to")
 

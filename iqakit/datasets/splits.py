@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from iqakit.errors import ConfigurationError, DataError, UnknownNameError
+from iqakit.storage.atomic import write_text_atomic
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 """The names of the three splits, in the order of ``ratios``."""
@@ -90,17 +91,15 @@ def _checked_shares(ratios: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _sizes(count: int, shares: tuple[float, float, float]) -> list[int]:
-    """Whole numbers of contents a split: largest remainders, then one each for splits that would be empty."""
-    exact = [share * count for share in shares]
-    sizes = [math.floor(x + 1e-9) for x in exact]
-    by_remainder = sorted(range(3), key=lambda i: (sizes[i] - exact[i], i))
-    for i in by_remainder[: count - sum(sizes)]:
-        sizes[i] += 1
+    """Numbers of contents a split: whole, at least one each where that is possible, and as near the shares as can be.
+
+    One content at a time goes where most are still due, which makes the sum of squared differences smallest.
+    """
     wanted = [i for i in range(3) if shares[i] > 0][:count]
-    for i in wanted:
-        if sizes[i] == 0:
-            sizes[max(range(3), key=lambda j: (sizes[j] - (j in wanted), sizes[j], -j))] -= 1
-            sizes[i] += 1
+    sizes = [1 if i in wanted else 0 for i in range(3)]
+    for _ in range(count - len(wanted)):
+        due = [round(share * count - size, 9) for share, size in zip(shares, sizes, strict=True)]  # ties go to train
+        sizes[due.index(max(due))] += 1
     return sizes
 
 
@@ -133,6 +132,7 @@ def write_splits(path: Path, names: Sequence[str], contents: Sequence[str], spli
     Raises:
         ConfigurationError: The lengths differ, or there is no split.
         DataError: A name comes twice, a split has an unknown name, or a content is in two splits of one repeat.
+        StorageError: The file could not be written; an older one is still there.
     """
     if not splits or len(contents) != len(names) or any(len(split) != len(names) for split in splits):
         raise ConfigurationError(
@@ -145,7 +145,7 @@ def write_splits(path: Path, names: Sequence[str], contents: Sequence[str], spli
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "content", *(f"split_{k}" for k in range(len(splits)))])
     writer.writerows(zip(names, contents, *splits, strict=True))
-    path.write_text(text.getvalue(), encoding="utf-8")
+    write_text_atomic(path, text.getvalue(), "file of splits")
 
 
 def read_splits(path: Path) -> SplitTable:

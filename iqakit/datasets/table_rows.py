@@ -43,6 +43,13 @@ class TableRow:
     split: str | None
     is_dmos: bool
 
+    def is_there(self) -> bool:
+        """Whether the image's file is there."""
+        try:
+            return self.file.is_file()
+        except OSError:  # a name too long for the system, or a directory that may not be entered
+            return False
+
     @property
     def content(self) -> str:
         """The content's id; an image without one is its own."""
@@ -83,11 +90,10 @@ def read_rows(file: Path) -> list[TableRow]:
         numbers, cells("image"), scores, stds, contents, splits, strict=True
     ):
         image = _locate(file, number, name)
-        if image in first:
-            raise DataError(
-                f"{file}, line {number}: image {name!r} comes twice, first in line {first[image]}; keep one row"
-            )
-        first[image] = number
+        key = image.absolute()
+        if key in first:
+            raise DataError(f"{file}, line {number}: image {name!r} comes twice, first in line {first[key]}; keep one row")
+        first[key] = number
         rows.append(TableRow(number, Sample(name, score, std, content or None), image, part, score_column == "dmos"))
     return rows
 
@@ -98,6 +104,8 @@ def _parse(file: Path) -> tuple[list[tuple[int, list[str]]], list[str], bool]:
         data = file.read_bytes()
     except OSError as error:
         raise DataError(f"table of scores {file} cannot be read: {error.strerror}") from None
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{file} is UTF-16 text, which Excel calls Unicode; save the table as CSV UTF-8")
     if b"\0" in data:
         raise DataError(f"{file} is not a table of scores: it is binary; give a CSV with columns image and mos")
     try:
@@ -162,7 +170,7 @@ def _number(text: str, comma: bool) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if math.isfinite(value) and "_" not in text else None  # Python reads 1_0 as 10
 
 
 def _numbers(file: Path, column: str, lines: Sequence[int], texts: Sequence[str], comma: bool) -> list[float]:

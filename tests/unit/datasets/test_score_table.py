@@ -140,6 +140,19 @@ def test_absolute_paths_are_the_users_own_choice(tmp_path: Path) -> None:
     assert dataset.path(0) == image
 
 
+def test_one_file_by_two_names_is_still_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, table(f"a.png,1 {tmp_path / 'a.png'},2"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"line 3: image .*a.png' comes twice, first in line 2"):
+        open_score_table(Path("scores.csv"), "all")
+
+
+def test_a_name_too_long_for_the_system_is_missing(tmp_path: Path) -> None:
+    dataset = open_score_table(write(tmp_path, table(f"a.png,1 {'x' * 400}.png,2")), "all")
+    assert len(dataset) == 1
+    assert dataset.left_out == ("x" * 400 + ".png",)
+
+
 def test_a_split_column_with_synonyms(tmp_path: Path) -> None:
     rows = "a.png,1,Training b.png,2,train c.png,3,VALIDATION d.png,4,dev e.png,5,test f.png,6,testing"
     path = write(tmp_path, table(rows, "image,mos,split"))
@@ -206,6 +219,8 @@ BROKEN = [
     (table("a.png,1,2 b.png,2,3", "image,mos,MOS"), r"has two columns named 'mos'; keep one"),
     (table("a.png,1 b.png,nan c.png,x d.png,inf"), r"line 3: mos must be a finite number, but it is 'nan'; 3 such rows"),
     (table("a.png,1 b.png,"), r"line 3: mos must be a finite number, but it is ''$"),
+    (table("a.png,1 b.png,1_0"), r"line 3: mos must be a finite number, but it is '1_0'$"),
+    ("image,mos\na.png,1\n".encode("utf-16"), r"is UTF-16 text, which Excel calls Unicode; save the table as CSV UTF-8"),
     (table("a.png,1 b.png"), r"line 3: mos must be a finite number, but it is ''$"),
     (table("a.png,1,0.1 b.png,2,-1", "image,mos,std"), r"line 3: std must be a number of 0 or more.* it is '-1'$"),
     (table("a.png,1,x b.png,2,y", "image,mos,std"), r"line 2: std must be .* it is 'x'; 2 such rows in all$"),
@@ -310,5 +325,5 @@ def test_real_tables() -> None:
         assert len(dataset) == counts[path.parent.name][2]
         assert not [w for w in dataset.warnings if "not there" in w]
     assert counts["biq2021-gallery"] == (630, 90, 180)
-    assert counts["tid2013-mini"] == (101, 15, 50)
+    assert counts["tid2013-mini"] == (102, 14, 50)
     assert counts["live-mini"] == (0, 0, 50)

@@ -108,6 +108,7 @@ def test_the_home_directory_is_understood(table: Path, koniq: Path, monkeypatch:
         ("koniq10k", DataError, r"koniq10k is a public set, but its directory is missing; give koniq10k:PATH"),
         ("none.csv", DataError, r"there is no table of scores none.csv"),
         ("x" * 5000, DataError, r"cannot be read"),
+        ("~nobody-of-this-name/scores.csv", DataError, r"there is no table of scores ~nobody"),
         (" ", DataError, r"the data argument is empty"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from iqakit.datasets.splits import (
@@ -20,7 +20,7 @@ from iqakit.datasets.splits import (
     split_by_content,
     write_splits,
 )
-from iqakit.errors import ConfigurationError, DataError, UnknownNameError
+from iqakit.errors import ConfigurationError, DataError, StorageError, UnknownNameError
 
 
 def contents_in(contents: list[str], splits: list[str]) -> dict[str, set[str]]:
@@ -50,11 +50,12 @@ def test_the_order_and_number_of_rows_do_not_matter(contents: list[str], seed: i
     assert split_by_content(shuffled, seed) == [split_of[c] for c in shuffled]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.integers(3, 60),
     st.tuples(st.floats(0.05, 1), st.floats(0.05, 1), st.floats(0.05, 1)),
 )
+@example(5, (1.0, 0.5, 0.125))
 def test_sizes_are_the_nearest_whole_numbers(count: int, ratios: tuple[float, float, float]) -> None:
     contents = [str(i) for i in range(count)]
     got = Counter(split_by_content(contents, 0, ratios))
@@ -178,6 +179,11 @@ def test_writing_refuses_what_reading_would(tmp_path: Path) -> None:
         write_splits(tmp_path / "s.csv", ["a", "b"], ["a"], [["train", "test"]])
     with pytest.raises(DataError, match="content 'x' is in both"):
         write_splits(tmp_path / "s.csv", ["a", "b"], ["x", "x"], [["train", "test"]])
+
+
+def test_what_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"could not write file of splits .*: No such file or directory; create the"):
+        write_splits(tmp_path / "none" / "s.csv", ["a"], ["a"], [["train"]])
 
 
 def test_the_protocol_of_six_tasks() -> None:
