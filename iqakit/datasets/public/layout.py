@@ -45,6 +45,7 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._listings: dict[str, dict[str, str]] = {}
+        self._folders: dict[str, str | None] = {}
 
     def _listing(self, folder: str) -> dict[str, str]:
         if folder not in self._listings:
@@ -60,16 +61,17 @@ class Tree:
 
     def find(self, path: str) -> str | None:
         """The path as it is spelt on disk, or None where it is not there; ``*`` in it stands for any characters."""
-        folder = ""
-        for part in inside(path).split("/"):
-            listing = self._listing(folder)
-            actual = listing.get(part) or listing.get(part.casefold())
-            if actual is None and "*" in part:
-                actual = next((name for key, name in listing.items() if fnmatchcase(key, part.casefold())), None)
-            if actual is None:
-                return None
-            folder = f"{folder}/{actual}" if folder else actual
-        return folder
+        folder, _, name = inside(path).rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = self.find(folder) if folder else ""
+        above = self._folders[folder]
+        if above is None:
+            return None
+        listing = self._listing(above)
+        actual = listing.get(name) or listing.get(name.casefold())
+        if actual is None and "*" in name:
+            actual = next((found for key, found in listing.items() if fnmatchcase(key, name.casefold())), None)
+        return actual if actual is None or not above else f"{above}/{actual}"
 
     def first(self, *paths: str) -> str | None:
         """The first of several paths that is there, as it is spelt on disk."""

@@ -7,6 +7,7 @@ one image.
 from __future__ import annotations
 
 import csv
+import functools
 import importlib.util
 import re
 from collections import defaultdict
@@ -32,6 +33,7 @@ FILES = {
 each_file = pytest.mark.parametrize("name", FILES)
 
 
+@functools.cache
 def labels(name: str) -> list[dict[str, str]]:
     assert _SPEC is not None
     path = Path(str(_SPEC.origin)).parent / "csv" / f"{FILES[name]}.txt"
