@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -32,13 +33,14 @@ sys.exit(code)
     ids=" ".join,
 )
 def test_light_commands_load_nothing_heavy_and_are_quick(arguments: list[str]) -> None:
-    began = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", SEE_MODULES, *arguments], capture_output=True, text=True, check=True)
-    seconds = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stderr == "loaded:;"
     assert done.stdout.strip()
-    # A second on an idle machine; the rest is for one that is busy. Loading torch would take longer still.
-    assert seconds < 6
+    # Processor time, so that a busy machine makes no difference; about half a second, loading torch takes several.
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert seconds < 2
 
 
 def test_help_names_every_command(run) -> None:
@@ -146,13 +148,12 @@ def test_what_the_system_does_has_its_exit_code(
     assert (done.code, done.out, done.err) == (code, "", line)
 
 
-def test_a_reader_that_goes_away_is_no_error(pictures: Path, model: Path) -> None:
-    command = [sys.executable, "-m", "iqakit.cli.app", "-q", "score", *[str(pictures)] * 40, "--model", str(model)]
-    with subprocess.Popen([*command, "--format", "jsonl"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = [sys.executable, "-m", "iqakit.cli.app", "datasets", "list", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline().startswith(b"{")
-        process.stdout.close()
+        process.stdout.close()  # before the first word is written
         assert process.stderr.read() == b""
         assert process.wait() == 0
 
