@@ -37,6 +37,7 @@ _RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "one-cycle",
         "step_epochs": 4,
         "weight_decay": 0.0,
+        "averaging": 0.95,
         "batch_size": 16,
         "warmup_batch_size": 64,
         "update_statistics": "first-epoch",
@@ -52,6 +53,7 @@ _RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "step",
         "step_epochs": 4,
         "weight_decay": 5e-4,
+        "averaging": 0.0,
         "batch_size": 32,
         "warmup_batch_size": 128,
         "update_statistics": "first-epoch",
@@ -66,6 +68,7 @@ _RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "step",
         "step_epochs": 6,
         "weight_decay": 5e-4,
+        "averaging": 0.0,
         "batch_size": 32,
         "warmup_batch_size": 128,
         "update_statistics": "first-epoch",
@@ -116,7 +119,7 @@ class TsnConfig:
     step_epochs: int | None = None
     weight_decay: float | None = None
     anchor: float = 0.0
-    averaging: float = 0.0
+    averaging: float | None = None
     batch_size: int | None = None
     warmup_batch_size: int | None = None
     crop: int = 384
@@ -143,7 +146,7 @@ class TsnConfig:
                 raise ConfigurationError(f"{name} must be at least {least}, but it is {value}")
         if self.learning_rate is not None and not self.learning_rate >= 0:
             raise ConfigurationError(f"learning_rate must be at least 0, but it is {self.learning_rate}")
-        if not 0 <= self.averaging < 1:
+        if self.averaging is not None and not 0 <= self.averaging < 1:
             raise ConfigurationError(f"averaging must be at least 0 and below 1, but it is {self.averaging}")
 
     def resolved(self) -> TsnConfig:

@@ -215,7 +215,7 @@ class _Training:
             return
         for name, tensor in now.items():
             if tensor.is_floating_point():
-                self.average[name].lerp_(tensor, 1 - self.config.averaging)
+                self.average[name].lerp_(tensor, 1 - (self.config.averaging or 0.0))
 
     def _weights(self) -> dict[str, Tensor]:
         """Copies of what a finished adapter would hold."""

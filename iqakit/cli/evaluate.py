@@ -27,7 +27,9 @@ def evaluate(
     ),
     split: str = typer.Option("test", "--split", help="train, val, test or all."),
     bootstrap: int = typer.Option(1000, "--bootstrap", min=0, metavar="N", help="Resamples for the confidence interval."),
-    seed: int = typer.Option(0, "--seed", min=0, help="Seed of the split and of the resamples."),
+    seed: int | None = typer.Option(
+        None, "--seed", min=0, help="Seed of the split and of the resamples; else the seed the task was learned with."
+    ),
     device: Device = typer.Option(Device.AUTO, "--device", help=DEVICE_HELP),
     workers: int = typer.Option(2, "--workers", min=0, help=WORKERS_HELP),
     as_json: bool = typer.Option(False, "--json", help=JSON_HELP),

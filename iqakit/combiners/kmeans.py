@@ -11,9 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from iqakit.combiners.request import empty_weights, image_count
@@ -151,6 +148,11 @@ def _stage_distances(state: Mapping[str, Tensor], task: str, gate_features: Sequ
 
 def _cluster(points: np.ndarray, config: KMeansConfig) -> tuple[Tensor, Tensor]:
     """Centroids (K, D), float32, and each point's centroid (N,)."""
+    # Imported only where a task is learned: scoring needs no scikit-learn, whose import costs about a second.
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
     distinct, labels = np.unique(points, axis=0, return_inverse=True)
     if len(distinct) <= config.clusters:
         return torch.from_numpy(distinct), torch.from_numpy(labels.reshape(-1))

@@ -30,7 +30,7 @@ def evaluate_sources(
     split: str = "test",
     bootstrap: int = 1000,
     workers: int = 2,
-    seed: int = 0,
+    seed: int | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Evaluate a model on tasks, one record a task and combiner.
@@ -45,7 +45,8 @@ def evaluate_sources(
         split: ``train``, ``val``, ``test`` or ``all``.
         bootstrap: Resamples for the 95 % interval of SRCC; 0: no interval.
         workers: Threads that decode.
-        seed: Seed of the splits and of the resampling.
+        seed: Seed of the splits, where the data bring none of their own, and of the resampling. None: the seed that the
+            task was learned with, so that no training image is tested on; 0 for a task that the model has not learned.
         progress: Where to say how far it is.
 
     Returns:
@@ -63,11 +64,28 @@ def evaluate_sources(
     for name in combiners:
         catalog().combiner(name)
     sources = [open_source(os.fspath(text), catalog().dataset) for text in data]
-    opened = [(source, source.open(split, seed)) for source in sources]
+    say = progress or SilentProgress()
+    seeds = [_seed(model, source.name, seed, say) for source in sources]
+    opened = [source.open(split, number) for source, number in zip(sources, seeds, strict=True)]
     records = []
-    for source, dataset in opened:
-        records += _evaluate(model, source, dataset, combiners, bootstrap, workers, seed, progress or SilentProgress())
+    for source, dataset, number in zip(sources, opened, seeds, strict=True):
+        for warning in getattr(dataset, "warnings", ()):
+            say.message(f"{source.name}: {warning}")
+        records += _evaluate(model, source, dataset, combiners, bootstrap, workers, number, say)
     return records
+
+
+def _seed(model: QualityModel, task: str, asked: int | None, say: Progress) -> int:
+    """The seed of a task's splits: the one it was learned with, if not asked for otherwise."""
+    learned = next((adapter.provenance.get("seed") for adapter in model.adapters if adapter.task == task), None)
+    if asked is None:
+        return learned if isinstance(learned, int) else 0
+    if learned is not None and learned != asked:
+        say.message(
+            f"{task}: was learned with seed {learned}; with seed {asked}, unless the data bring their own splits, "
+            "training images may be among those tested"
+        )
+    return asked
 
 
 def _evaluate(
@@ -90,6 +108,8 @@ def _evaluate(
             parts.append(model.outputs(image[None]))
             used.append(index)
         say.advance()
+    # Images that a table names and that are not there were left out on opening; they failed all the same.
+    failed = len(dataset) - len(used) + len(getattr(dataset, "left_out", ()))
     if len(used) < 2:
         raise DataError(f"{source.description}: {len(used)} of {len(dataset)} images can be read; at least 2 are needed")
     gate = tuple(torch.cat(stage) for stage in zip(*(part.gate for part in parts), strict=True))
@@ -100,7 +120,7 @@ def _evaluate(
         weights = model.weights(outputs, combiner, source.name)
         score, raw, _ = model.combine(outputs, weights)
         predicted = score if torch.isfinite(score).all() else raw
-        facts = {"task": source.name, "combiner": combiner, "n": len(used), "failed": len(dataset) - len(used)}
+        facts = {"task": source.name, "combiner": combiner, "n": len(used), "failed": failed}
         records.append(facts | _figures(predicted, human, bootstrap, seed))
     return records
 

@@ -72,3 +72,31 @@ def test_dmos_is_turned_round(tiny_model: Path, rated_photos: Path, tmp_path: Pa
 def test_nothing_to_evaluate_on(tiny_model: Path) -> None:
     with pytest.raises(DataError, match="nothing to evaluate on"):
         iqakit.evaluate(tiny_model, [])
+
+
+def test_test_images_are_those_that_fit_kept_back_whatever_its_seed(
+    rated_photos: Path, make_rated_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    from iqakit.datasets.score_table import open_score_table
+    from iqakit.pipeline.fitting import fit_tasks
+
+    data = make_rated_photos(tmp_path / "own", count=40)
+    lines = [",".join(line.split(",")[:2]) for line in (data / "scores.csv").read_text().splitlines()]
+    (data / "scores.csv").write_text("\n".join(lines) + "\n")
+    fit_tasks([data], backbone="tiny", adapter="linear", model=tmp_path / "model", seed=3)
+    kept_back = [sample.name for sample in open_score_table(data, "test", 3).samples]
+    assert kept_back != [sample.name for sample in open_score_table(data, "test", 0).samples]
+    for name in kept_back:
+        (data / name).write_bytes(b"")
+    with pytest.raises(DataError, match="0 of 8 images can be read"):
+        iqakit.evaluate(tmp_path / "model", data)
+
+
+def test_images_that_are_not_there_count_as_failed(
+    tiny_model: Path, make_rated_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = make_rated_photos(tmp_path / "data")
+    first = next(row for row in csv.DictReader((data / "scores.csv").open()) if row["split"] == "test")
+    (data / first["image"]).unlink()
+    (record,) = iqakit.evaluate(tiny_model, data)
+    assert record["failed"] == 1
