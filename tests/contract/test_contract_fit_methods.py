@@ -90,8 +90,6 @@ def test_one_seed_gives_one_adapter_and_a_checkpoint_changes_nothing(entry: Adap
 def test_the_adapter_keeps_its_contract_and_comes_back_from_its_file(
     entry: AdapterEntry, fit_context: MakeContext, tiny: Backbone
 ) -> None:
-    entry: AdapterEntry, fit_context: MakeContext, tiny: Backbone
-) -> None:
     context = fit_context()
     result = fitted(entry, context)
     adapter = result.adapter
