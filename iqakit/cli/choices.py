@@ -24,7 +24,7 @@ class Device(StrEnum):
 
 
 MODEL_HELP = (
-    "A model's name or directory; else \\$IQAKIT_MODEL, else ./iqakit_model if it is there, else the default model."
+    "A model's name or directory; else the one in IQAKIT_MODEL, else ./iqakit_model if it is there, else the default model."
 )
 DEVICE_HELP = "Where the network runs."
 SET_HELP = "A setting, key=value; may be given again."

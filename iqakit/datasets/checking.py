@@ -41,7 +41,7 @@ class DatasetReport:
         contents: How many distinct contents there are; an image without one counts as its own.
         missing: Names of images that are not there.
         unreadable: ``name: reason`` of images that cannot be decoded.
-        out_of_range: ``name: score`` of scores further outside the scale that the set declares than 15 % of it.
+        out_of_range: ``name: score`` of scores outside the scale that the set declares.
         duplicates: Groups of names whose files are the same to the byte.
         near_duplicates: Pairs of names that look alike though their contents differ, the most alike first; at most
             ``MOST_SHOWN``. A hint, not a fault.
@@ -228,8 +228,7 @@ def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def _out_of_range(dataset: Dataset, samples: Sequence[Sample]) -> Iterator[str]:
     low = -math.inf if dataset.facts.low is None else dataset.facts.low
     high = math.inf if dataset.facts.high is None else dataset.facts.high
-    # Realigned scores leave their nominal scale a little even in genuine sets (LIVE by 12 % of it).
-    slack = 0.15 * (high - low) if math.isfinite(high - low) else 1e-6
+    slack = 1e-6 * (high - low) if math.isfinite(high - low) else 1e-6
     for sample in samples:
         if not low - slack <= sample.score <= high + slack:
             yield f"{sample.name}: {sample.score:g} is not in {low:g} to {high:g}"
