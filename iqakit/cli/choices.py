@@ -52,6 +52,22 @@ def parse_batch_size(text: str) -> int | None:
     raise ConfigurationError(f"--batch-size is auto or a whole number above 0, not {text!r}")
 
 
+def parse_scale(text: str) -> tuple[float, float]:
+    """``LOW:HIGH``: two numbers, the first below the second.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    low, colon, high = text.partition(":")
+    try:
+        ends = float(low), float(high)
+    except ValueError:
+        ends = (math.nan, math.nan)
+    if not (colon and -math.inf < ends[0] < ends[1] < math.inf):
+        raise ConfigurationError(f"--scale is LOW:HIGH, two numbers, the first below the second, such as 1:5; not {text!r}")
+    return ends
+
+
 def parse_top(text: str | None) -> tuple[int | None, float | None]:
     """``N`` images or ``P%`` of them: a count or a share in 0-1; two None where nothing was asked.
 

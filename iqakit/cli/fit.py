@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from iqakit.cli.choices import DEVICE_HELP, JSON_HELP, SET_HELP, WORKERS_HELP, Device, terminal_of
+from iqakit.cli.choices import DEVICE_HELP, JSON_HELP, SET_HELP, WORKERS_HELP, Device, parse_scale, terminal_of
 from iqakit.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -46,6 +46,13 @@ def fit(
     ),
     settings: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP + " They go to the method."),
     epochs: int | None = typer.Option(None, "--epochs", min=0, help="How long to train; else as the method says."),
+    scale: str | None = typer.Option(
+        None,
+        "--scale",
+        metavar="LOW:HIGH",
+        help="Ends of the scale people rated on, worst first; they become 0 and 100. Else as published, else the first of "
+        "0:1, 1:5, 0:5, 0:10, 0:100 that holds the scores.",
+    ),
     seed: int = typer.Option(0, "--seed", min=0, help="Seed of all randomness."),
     device: Device = typer.Option(Device.AUTO, "--device", help=DEVICE_HELP),
     resume: bool = typer.Option(False, "--resume", help="Skip tasks that the model has learned; go on with a cut run."),
@@ -70,6 +77,7 @@ def fit(
             model=model,
             settings=parse_assignments(settings),
             epochs=epochs,
+            scale=None if scale is None else parse_scale(scale),
             seed=seed,
             device=device.value,
             resume=resume,

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from iqakit.combiners.request import empty_weights
+from iqakit.combiners.request import Stateless, empty_weights
 from iqakit.combiners.settings import AverageConfig
 
 
-class Average:
+class Average(Stateless):
     """Weighs all tasks alike, 1/T each.
 
     Args:
@@ -19,10 +19,6 @@ class Average:
 
     def __init__(self, config: AverageConfig) -> None:
         self.config = config
-
-    def fit_task(self, state: Mapping[str, Tensor], task: str, gate_features: Sequence[Tensor]) -> Mapping[str, Tensor]:
-        """Nothing to learn; what ``state`` holds comes back."""
-        return dict(state)
 
     def weights(
         self,

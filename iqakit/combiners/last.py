@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from iqakit.combiners.request import empty_weights
+from iqakit.combiners.request import Stateless, empty_weights
 from iqakit.combiners.settings import LastConfig
 
 
-class Last:
+class Last(Stateless):
     """Gives all weight to the task learned last.
 
     Args:
@@ -19,10 +19,6 @@ class Last:
 
     def __init__(self, config: LastConfig) -> None:
         self.config = config
-
-    def fit_task(self, state: Mapping[str, Tensor], task: str, gate_features: Sequence[Tensor]) -> Mapping[str, Tensor]:
-        """Nothing to learn; what ``state`` holds comes back."""
-        return dict(state)
 
     def weights(
         self,

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from iqakit.combiners.request import empty_weights
+from iqakit.combiners.request import Stateless, empty_weights
 from iqakit.combiners.settings import OracleConfig
 from iqakit.errors import ConfigurationError, UnknownNameError
 
 
-class Oracle:
+class Oracle(Stateless):
     """Gives all weight to the task that the image is said to come from.
 
     Args:
@@ -20,10 +20,6 @@ class Oracle:
 
     def __init__(self, config: OracleConfig) -> None:
         self.config = config
-
-    def fit_task(self, state: Mapping[str, Tensor], task: str, gate_features: Sequence[Tensor]) -> Mapping[str, Tensor]:
-        """Nothing to learn; what ``state`` holds comes back."""
-        return dict(state)
 
     def weights(
         self,

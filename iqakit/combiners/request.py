@@ -1,8 +1,8 @@
-"""What every combiner is asked: how many images and tasks, and whether that makes sense."""
+"""What combiners have in common: how many images and tasks they are asked about, and learning nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -47,3 +47,11 @@ def empty_weights(tasks: Sequence[str], gate_features: Sequence[Tensor]) -> Tens
     if not tasks:
         raise ConfigurationError("a combiner weighs tasks, and there is none; learn a task first")
     return torch.zeros(count, len(tasks), dtype=torch.float32, device=gate_features[0].device)
+
+
+class Stateless:
+    """A combiner that learns nothing from a task."""
+
+    def fit_task(self, state: Mapping[str, Tensor], task: str, gate_features: Sequence[Tensor]) -> Mapping[str, Tensor]:
+        """Nothing to learn; what ``state`` holds comes back."""
+        return dict(state)

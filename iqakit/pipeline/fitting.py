@@ -11,15 +11,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Generator, Tensor
 
-from iqakit.adapters.training_images import human_scores
 from iqakit.contracts import (
     Adapter,
     AdapterEntry,
     Backbone,
-    Calibration,
     Dataset,
     Features,
     FitContext,
@@ -28,11 +25,9 @@ from iqakit.contracts import (
 )
 from iqakit.datasets.sources import TaskSource, open_source, practice_source
 from iqakit.errors import ConfigurationError, DataError, IqakitError, MismatchError, TrainingError
-from iqakit.functional.calibration import fit_calibration
-from iqakit.functional.correlation import srcc
-from iqakit.functional.heads import head_input, head_scores
 from iqakit.functional.pooling import gate_features
-from iqakit.imaging.preprocessing import prepare, preprocessing_for, preprocessing_to_json
+from iqakit.imaging.preprocessing import preprocessing_for, preprocessing_to_json
+from iqakit.pipeline.calibrating import Scale, calibrate, scale_of
 from iqakit.pipeline.provenance import card, data_facts, versions
 from iqakit.pipeline.reading import bare_features
 from iqakit.plugins.catalog import catalog
@@ -46,8 +41,6 @@ from iqakit.storage.model_directory import BackboneFacts, add_task, holds_model,
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 LEAST_TRAIN = 4
 """Fewest training images: below this nothing can be ranked, let alone validated."""
-LEAST_VALIDATION = 10
-"""With fewer validation images the scale is calibrated on training images too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +112,7 @@ def fit_tasks(
     model: str | os.PathLike[str] = "iqakit_model",
     settings: Mapping[str, str] | None = None,
     epochs: int | None = None,
+    scale: tuple[float, float] | None = None,
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
@@ -139,6 +133,8 @@ def fit_tasks(
         model: The model's directory.
         settings: The method's settings, as text.
         epochs: How long to train; None: as the method says.
+        scale: Ends of the scale of human scores, (worst, best), which become 0 and 100 points; None: as published, else the
+            first customary scale that holds the scores (``iqakit.pipeline.calibrating``).
         seed: Seed of all randomness, splits included.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         resume: Skip tasks that the model has learned already, instead of refusing them.
@@ -167,6 +163,7 @@ def fit_tasks(
     if not waiting:
         return FitReport(directory, learned.backbone or DEFAULT_BACKBONE, ())
     splits = [(source.open("train", seed), source.open("val", seed)) for source in waiting]
+    scales = [scale_of(train, scale) for train, _ in splits]
     for source, (train, _) in zip(waiting, splits, strict=True):
         for warning in getattr(train, "warnings", ()):
             say.message(f"{source.name}: {warning}")
@@ -177,8 +174,8 @@ def fit_tasks(
     reports = []
     with model_lock(directory):
         runner = _Fit(made, asked, entry, config, directory, seed, chosen, workers, epochs, say)
-        for source, (train, validation) in zip(waiting, splits, strict=True):
-            reports.append(runner.learn(source, train, validation))
+        for source, (train, validation), known in zip(waiting, splits, scales, strict=True):
+            reports.append(runner.learn(source, train, validation, known))
     return FitReport(directory, made.id, tuple(reports))
 
 
@@ -272,7 +269,7 @@ class _Fit:
         self.fingerprint = backbone.fingerprint()
         self.preprocessing = preprocessing_for(backbone.input)
 
-    def learn(self, source: TaskSource, train: Dataset, validation: Dataset) -> TaskReport:
+    def learn(self, source: TaskSource, train: Dataset, validation: Dataset, scale: Scale) -> TaskReport:
         """Learn one task and add it to the model."""
         began = time.monotonic()
         identity = source.identity()
@@ -311,7 +308,7 @@ class _Fit:
             raise TrainingError(
                 f"adapter {self.entry.name} changed the frozen backbone; nothing was saved; report it to its authors"
             )
-        finished, figure = self._finish(result.adapter, usable_train, usable_validation, identity, train_features)
+        finished, figure = self._finish(result.adapter, usable_train, usable_validation, identity, scale)
         adapters.append(finished)
         manifest = add_task(
             self.directory,
@@ -377,39 +374,23 @@ class _Fit:
         )
 
     def _finish(
-        self, adapter: Adapter, train: Dataset, validation: Dataset, identity: str, train_features: Features
+        self, adapter: Adapter, train: Dataset, validation: Dataset, identity: str, scale: Scale
     ) -> tuple[Adapter, float | None]:
         """Calibrate on held-out images, and write down what it was learned from."""
-        raw, scores = self._raw_scores(adapter, validation), human_scores(validation)
-        figure = float(srcc(raw, scores))
-        whole = torch.cat([human_scores(train), scores])
-        if len(raw) < LEAST_VALIDATION and validation is not train:
-            raw, scores = torch.cat([raw, self._raw_scores(adapter, train)]), torch.cat([scores, human_scores(train)])
-        low, high = _score_range(train, whole)
-        points = ((scores - low) / (high - low) * 100).clamp(0, 100)
-        fitted = fit_calibration(raw, points)
+        if scale.source in ("customary", "observed"):
+            self.say.message(
+                f"{adapter.task}: human scores are taken to be on the scale {scale.low:g} to {scale.high:g} "
+                f"({scale.source}); --scale LOW:HIGH says otherwise"
+            )
+        calibration, figure = calibrate(self.runtime, adapter, train, validation, scale, self.say)
         provenance = {
             **adapter.provenance,
             **data_facts(train, validation, identity, self.seed),
-            "score_low": low,
-            "score_high": high,
+            "scale": {"low": scale.low, "high": scale.high, "source": scale.source},
             "validation_srcc": figure if figure == figure else None,
             "versions": versions(),
         }
-        calibration = Calibration(fitted.low, fitted.high, fitted.centre, fitted.width, fitted.residual)
         return replace(adapter, calibration=calibration, provenance=provenance), provenance["validation_srcc"]
-
-    def _raw_scores(self, adapter: Adapter, dataset: Dataset) -> Tensor:
-        outputs = []
-        overlay = {name: tensor.to(self.runtime.device) for name, tensor in adapter.tensors.items()}
-        self.say.start(f"{adapter.task}: calibrating on {len(dataset)} images", len(dataset))
-        for index in range(len(dataset)):
-            image, _ = prepare(dataset.image(index), adapter.preprocessing)
-            features = self.runtime.passes(image[None], [overlay])[0]
-            inputs = head_input(features, adapter.features)
-            outputs.append(head_scores(inputs, adapter.head_weight, adapter.head_bias, adapter.head_kind))
-            self.say.advance()
-        return torch.cat(outputs)
 
     def _combiner_states(self, task: str, gate: Sequence[Tensor]) -> dict[str, Mapping[str, Tensor]]:
         """State of every combiner there is, with this task learned, so that any of them can be chosen when scoring."""
@@ -434,14 +415,6 @@ def _lasting(weights: str) -> str:
     """Weights as they can be found again from any directory."""
     path = Path(weights).expanduser()
     return str(path.resolve()) if path.is_file() else weights
-
-
-def _score_range(train: Dataset, observed: Tensor) -> tuple[float, float]:
-    """The scale's ends: as published where known, else as observed on training and validation images."""
-    facts = train.facts
-    if facts.low is not None and facts.high is not None:
-        return facts.low, facts.high
-    return float(observed.min()), float(observed.max())
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:

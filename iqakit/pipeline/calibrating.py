@@ -1,0 +1,104 @@
+"""From a finished adapter's raw outputs to score points on the task's own scale of human scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from iqakit.adapters.training_images import human_scores
+from iqakit.contracts import Adapter, Calibration, Dataset, Progress
+from iqakit.errors import ConfigurationError
+from iqakit.functional.calibration import fit_calibration
+from iqakit.functional.correlation import srcc
+from iqakit.functional.heads import head_input, head_scores
+from iqakit.imaging.preprocessing import prepare
+from iqakit.runtimes.torch_runtime import TorchRuntime
+
+CUSTOMARY_SCALES = ((0.0, 1.0), (1.0, 5.0), (0.0, 5.0), (0.0, 10.0), (0.0, 100.0))
+"""Scales that human scores are commonly given on; the first that holds a table's scores is taken to be its own."""
+LEAST_VALIDATION = 10
+"""With fewer validation images the map is fitted on training images too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A scale of human scores, higher is better; its ends are 0 and 100 points.
+
+    Attributes:
+        low: The worst score it has.
+        high: The best.
+        source: How it is known: ``"given"``, ``"published"``, ``"customary"`` or ``"observed"``.
+    """
+
+    low: float
+    high: float
+    source: str
+
+    def points(self, scores: Tensor) -> Tensor:
+        """Scores in points, 0-100; what lies beyond the ends is taken to lie on them."""
+        return ((scores - self.low) / (self.high - self.low) * 100).clamp(0, 100)
+
+
+def scale_of(dataset: Dataset, given: tuple[float, float] | None = None) -> Scale:
+    """The scale of a task's human scores.
+
+    Tasks are mixed in points, so equal points should mean equal quality. Taking each table's own worst and best image as
+    0 and 100 would stretch a set of good photos as far as one that holds ruined ones; the scale people rated on does not.
+
+    Args:
+        dataset: Images of the task.
+        given: The scale, where the user says.
+
+    Returns:
+        The scale given, else as published, else the first customary one that holds all scores, else the range observed.
+
+    Raises:
+        ConfigurationError: The scale given is none.
+    """
+    if given is not None:
+        low, high = given
+        if not -1e9 < low < high < 1e9:
+            raise ConfigurationError(f"a scale needs its low end below its high end, but it is {low:g} to {high:g}")
+        return Scale(low, high, "given")
+    facts = dataset.facts
+    if facts.low is not None and facts.high is not None:
+        return Scale(facts.low, facts.high, "published")
+    scores = human_scores(dataset).double()
+    worst, best = float(scores.min()), float(scores.max())
+    for low, high in CUSTOMARY_SCALES:
+        if low <= worst and best <= high:
+            return Scale(low, high, "customary")
+    return Scale(worst, best, "observed")
+
+
+def calibrate(
+    runtime: TorchRuntime, adapter: Adapter, train: Dataset, validation: Dataset, scale: Scale, progress: Progress
+) -> tuple[Calibration, float]:
+    """Fit the map from raw outputs to points on held-out images.
+
+    Returns:
+        The map, and SRCC of raw outputs with human scores on the validation images (nan where undefined).
+    """
+    raw, scores = raw_outputs(runtime, adapter, validation, progress), human_scores(validation)
+    figure = float(srcc(raw, scores))
+    if len(raw) < LEAST_VALIDATION and validation is not train:
+        raw = torch.cat([raw, raw_outputs(runtime, adapter, train, progress)])
+        scores = torch.cat([scores, human_scores(train)])
+    fitted = fit_calibration(raw, scale.points(scores))
+    return Calibration(fitted.low, fitted.high, fitted.centre, fitted.width, fitted.residual), figure
+
+
+def raw_outputs(runtime: TorchRuntime, adapter: Adapter, dataset: Dataset, progress: Progress) -> Tensor:
+    """The adapter's raw outputs on whole images, (N,)."""
+    outputs = []
+    overlay = {name: tensor.to(runtime.device) for name, tensor in adapter.tensors.items()}
+    progress.start(f"{adapter.task}: calibrating on {len(dataset)} images", len(dataset))
+    for index in range(len(dataset)):
+        image, _ = prepare(dataset.image(index), adapter.preprocessing)
+        features = runtime.passes(image[None], [overlay])[0]
+        inputs = head_input(features, adapter.features)
+        outputs.append(head_scores(inputs, adapter.head_weight, adapter.head_bias, adapter.head_kind))
+        progress.advance()
+    return torch.cat(outputs)
