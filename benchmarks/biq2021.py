@@ -15,6 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from iqakit.datasets.score_table import open_score_table
+from iqakit.functional.correlation import srcc
 from iqakit.pipeline.evaluating import evaluate_sources
 from iqakit.pipeline.fitting import fit_tasks
 from iqakit.pipeline.joining import join_models
@@ -22,6 +26,7 @@ from iqakit.pipeline.model import QualityModel
 from iqakit.pipeline.provenance import versions
 from iqakit.storage.results import write_json
 
+COMBINERS = ("oracle", "kmeans", "average", "last")
 TASKS = ("biq2021-gallery", "biq2021-capture", "biq2021-unsplash")
 UNSEEN = ("tid2013-mini", "live-mini")
 METHODS: dict[str, tuple[str, dict[str, str]]] = {
@@ -64,9 +69,9 @@ def measure(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
     if not directory.exists():
         join_models(apart, directory)
     model = QualityModel.load(directory)
-    seen = evaluate_sources(
-        model, [data / task for task in TASKS], combiners=["oracle", "kmeans", "average", "last"], progress=Lines()
-    )
+    paths = [data / task for task in TASKS]
+    seen = evaluate_sources(model, paths, combiners=COMBINERS, progress=Lines())
+    raw = evaluate_sources(model, paths, combiners=COMBINERS, on="raw", progress=Lines())
     unseen = evaluate_sources(
         model, [data / task for task in UNSEEN], combiners=["kmeans", "average"], split="all", progress=Lines()
     )
@@ -79,9 +84,28 @@ def measure(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
         "validation": {adapter.task: adapter.provenance["validation_srcc"] for adapter in model.adapters},
         "bytes_per_task": sum(path.stat().st_size for path in (directory / "adapters").iterdir()) // len(TASKS),
         "test": seen,
+        "test_raw": raw,
+        "pooled": pooled(model, paths),
         "unseen": unseen,
         "versions": versions(),
     }
+
+
+def pooled(model: QualityModel, paths: list[Path]) -> dict[str, dict[str, float]]:
+    """SRCC over the test images of all three tasks together, as one mixed folder; their scores are on one scale."""
+    human: list[float] = []
+    images: list[Path] = []
+    for path in paths:
+        table = open_score_table(path, "test")
+        human += [sample.score for sample in table.samples]
+        images += list(table.files)
+    figures: dict[str, dict[str, float]] = {}
+    for combiner in ("kmeans", "average"):
+        rows = list(model.score_many(images, combiner=combiner))
+        for what in ("score", "raw"):
+            predicted = torch.tensor([getattr(row, what) for row in rows])
+            figures.setdefault(combiner, {})[what] = float(srcc(predicted, torch.tensor(human)))
+    return figures
 
 
 def main() -> None:

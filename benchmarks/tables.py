@@ -80,15 +80,16 @@ def readme_table() -> str:
 
 
 def combiners_table() -> str:
-    """All combiners on the tasks learned."""
+    """All combiners on the tasks learned, on the score and on the raw sum, and on all test images as one folder."""
     rows = []
     for name in ("linear", "tsn"):
         if result := _results(f"biq2021-{name}"):
-            rows += [
-                [NAMES[name], f"`{combiner}`", *_row(result, "test", TASKS, combiner, interval=False)]
-                for combiner in ("oracle", "kmeans", "average", "last")
-            ]
-    return _table(["adapter", "combiner", *_short(TASKS)], rows)
+            for combiner in ("oracle", "kmeans", "average", "last"):
+                for what, part in (("score", "test"), ("raw", "test_raw")):
+                    mixed = result["pooled"].get(combiner, {}).get(what)
+                    cells = _row(result, part, TASKS, combiner, interval=False)
+                    rows.append([NAMES[name], f"`{combiner}`", what, *cells, "" if mixed is None else f"{mixed:.3f}"])
+    return _table(["adapter", "combiner", "on", *_short(TASKS), "all three as one folder"], rows)
 
 
 def unseen_table() -> str:

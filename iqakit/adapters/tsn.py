@@ -110,12 +110,7 @@ class _Training:
     def _first_head(self) -> Tensor:
         kind = self.config.features or "embedding"
         if self.config.head_start == "ridge":
-            weight, _, _, _ = ridge_head(
-                head_input(self.context.train_features, kind),
-                self.scores,
-                head_input(self.context.validation_features, kind),
-                human_scores(self.context.validation),
-            )
+            weight, _, _ = ridge_head(head_input(self.context.train_features, kind), self.context.train)
             return weight
         width = head_input_dim(kind, self.backbone.embedding_dim, self.backbone.stage_dims)
         bound = 1 / math.sqrt(width)
@@ -141,7 +136,8 @@ class _Training:
             return [_Batch(chunk.T.flatten().tolist(), torch.arange(2 * len(chunk)).view(2, -1).T) for chunk in chunks]
         order = torch.randperm(len(self.scores), generator=generator)
         # Even parts instead of a small last one: batch statistics and pairs need company.
-        chunks = order.tensor_split(max(1, round(len(order) / size)))
+        count = min(round(len(order) / size), len(order) // 2)
+        chunks = order.tensor_split(max(1, count))
         return [_Batch(chunk.tolist(), pairs_within_batch(len(chunk))) for chunk in chunks]
 
     def _target(self, batch: _Batch) -> Tensor:

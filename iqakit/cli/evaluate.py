@@ -26,6 +26,9 @@ def evaluate(
         [], "--combiner", help="A combiner to evaluate; may be given again. Without any: kmeans."
     ),
     split: str = typer.Option("test", "--split", help="train, val, test or all."),
+    on: str = typer.Option(
+        "score", "--on", metavar="score|raw", help="Compare the score in points, or the weighted sum of raw head outputs."
+    ),
     bootstrap: int = typer.Option(1000, "--bootstrap", min=0, metavar="N", help="Resamples for the confidence interval."),
     seed: int | None = typer.Option(
         None, "--seed", min=0, help="Seed of the split and of the resamples; else the seed the task was learned with."
@@ -50,6 +53,7 @@ def evaluate(
             data,
             combiners=list(dict.fromkeys(combiners)) or ["kmeans"],
             split=split,
+            on=on,
             bootstrap=bootstrap,
             workers=workers,
             seed=seed,

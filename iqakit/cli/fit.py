@@ -11,7 +11,7 @@ from iqakit.cli.choices import DEVICE_HELP, JSON_HELP, SET_HELP, WORKERS_HELP, D
 from iqakit.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from iqakit.pipeline.fitting import FitReport
+    from iqakit.pipeline.fit_report import FitReport
 
 
 def register(app: typer.Typer) -> None:

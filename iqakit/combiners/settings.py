@@ -30,7 +30,7 @@ class KMeansConfig:
     clusters: int = 128
     repeats: int = 20
     iterations: int = 1000
-    temperature: float = 32.0
+    temperature: float = 8.0
     hard: bool = False
     seed: int = 0
 
@@ -40,7 +40,8 @@ class KMeansConfig:
                 raise ConfigurationError(f"combiner kmeans: {name} must be 1 or more; found {value}")
         if not (self.temperature >= 0 and math.isfinite(self.temperature)):
             raise ConfigurationError(
-                f"combiner kmeans: temperature must be finite and 0 or more; found {self.temperature}; 32 is usual"
+                f"combiner kmeans: temperature must be finite and 0 or more; found {self.temperature}; "
+                "8 is the default, 32 was published"
             )
         if not 0 <= self.seed <= _LARGEST_SEED:
             raise ConfigurationError(f"combiner kmeans: seed must lie between 0 and {_LARGEST_SEED}; found {self.seed}")

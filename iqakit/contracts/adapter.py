@@ -136,6 +136,7 @@ class FitContext:
     Attributes:
         backbone: The frozen backbone, on ``device``.
         earlier: Adapters of the tasks learned so far, in order.
+        shared: Tensors that methods of earlier tasks put in place of the backbone's own; empty for most.
         task: The task's name.
         train: Images to learn from; every one of them can be read.
         validation: Images to choose by, readable too; disjoint in content from ``train``.
@@ -153,6 +154,7 @@ class FitContext:
 
     backbone: Backbone
     earlier: Sequence[Adapter]
+    shared: Mapping[str, Tensor]
     task: str
     train: Dataset
     validation: Dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -74,26 +75,43 @@ def scale_of(dataset: Dataset, given: tuple[float, float] | None = None) -> Scal
 
 
 def calibrate(
-    runtime: TorchRuntime, adapter: Adapter, train: Dataset, validation: Dataset, scale: Scale, progress: Progress
+    runtime: TorchRuntime,
+    adapter: Adapter,
+    shared: Mapping[str, Tensor],
+    train: Dataset,
+    validation: Dataset,
+    scale: Scale,
+    progress: Progress,
 ) -> tuple[Calibration, float]:
     """Fit the map from raw outputs to points on held-out images.
+
+    Args:
+        runtime: Runs the backbone.
+        adapter: The finished adapter.
+        shared: Tensors in place of the backbone's own, under the adapter's.
+        train: The task's training images.
+        validation: Its validation images.
+        scale: The scale of its human scores.
+        progress: Where to say how far it is.
 
     Returns:
         The map, and SRCC of raw outputs with human scores on the validation images (nan where undefined).
     """
-    raw, scores = raw_outputs(runtime, adapter, validation, progress), human_scores(validation)
+    raw, scores = raw_outputs(runtime, adapter, shared, validation, progress), human_scores(validation)
     figure = float(srcc(raw, scores))
     if len(raw) < LEAST_VALIDATION and validation is not train:
-        raw = torch.cat([raw, raw_outputs(runtime, adapter, train, progress)])
+        raw = torch.cat([raw, raw_outputs(runtime, adapter, shared, train, progress)])
         scores = torch.cat([scores, human_scores(train)])
     fitted = fit_calibration(raw, scale.points(scores))
     return Calibration(fitted.low, fitted.high, fitted.centre, fitted.width, fitted.residual), figure
 
 
-def raw_outputs(runtime: TorchRuntime, adapter: Adapter, dataset: Dataset, progress: Progress) -> Tensor:
-    """The adapter's raw outputs on whole images, (N,)."""
+def raw_outputs(
+    runtime: TorchRuntime, adapter: Adapter, shared: Mapping[str, Tensor], dataset: Dataset, progress: Progress
+) -> Tensor:
+    """The adapter's raw outputs on whole images, (N,), over the shared tensors, as when scoring."""
     outputs = []
-    overlay = {name: tensor.to(runtime.device) for name, tensor in adapter.tensors.items()}
+    overlay = {name: tensor.to(runtime.device) for name, tensor in {**shared, **adapter.tensors}.items()}
     progress.start(f"{adapter.task}: calibrating on {len(dataset)} images", len(dataset))
     for index in range(len(dataset)):
         image, _ = prepare(dataset.image(index), adapter.preprocessing)

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from iqakit.adapters.training_images import human_scores
 from iqakit.contracts import Dataset, Progress
 from iqakit.datasets.sources import TaskSource, open_source
-from iqakit.errors import ConfigurationError, DataError, ImageError
+from iqakit.errors import ConfigurationError, DataError, ImageError, UnknownNameError
 from iqakit.functional.bootstrap import bootstrap_interval
 from iqakit.functional.correlation import krcc, plcc, rmse, srcc
 from iqakit.functional.logistic import apply_logistic, fit_logistic
@@ -28,6 +28,7 @@ def evaluate_sources(
     *,
     combiners: Sequence[str] = (DEFAULT_COMBINER,),
     split: str = "test",
+    on: str = "score",
     bootstrap: int = 1000,
     workers: int = 2,
     seed: int | None = None,
@@ -35,14 +36,16 @@ def evaluate_sources(
 ) -> list[dict[str, Any]]:
     """Evaluate a model on tasks, one record a task and combiner.
 
-    The prediction is the score in points, which is what users see. PLCC and RMSE are taken after the customary monotone
-    four-parameter logistic map from predictions to human scores (VQEG); RMSE is in the units of the human scores.
+    The prediction is the score in points, which is what users see, or the weighted sum of raw head outputs, which is what
+    the literature on continual learning measures. PLCC and RMSE are taken after the customary monotone four-parameter
+    logistic map from predictions to human scores (VQEG); RMSE is in the units of the human scores.
 
     Args:
         model: The model.
         data: CSVs, directories, or ``NAME:PATH`` of public sets.
         combiners: Names; ``oracle`` needs the task to be one the model has learned, by name.
         split: ``train``, ``val``, ``test`` or ``all``.
+        on: ``score`` or ``raw``.
         bootstrap: Resamples for the 95 % interval of SRCC; 0: no interval.
         workers: Threads that decode.
         seed: Seed of the splits, where the data bring none of their own, and of the resampling. None: the seed that the
@@ -61,9 +64,14 @@ def evaluate_sources(
         raise DataError("there is nothing to evaluate on; give a CSV, a directory holding scores.csv, or NAME:PATH")
     if bootstrap < 0:
         raise ConfigurationError(f"bootstrap must be 0 or more, but it is {bootstrap}")
+    if on not in ("score", "raw"):
+        raise ConfigurationError(f"on must be score or raw, but it is {on!r}")
     for name in combiners:
         catalog().combiner(name)
     sources = [open_source(os.fspath(text), catalog().dataset) for text in data]
+    for source in sources:
+        if "oracle" in combiners and source.name not in model.tasks:
+            raise UnknownNameError.of(f"task of model {model.name}", source.name, model.tasks, "Combiner oracle needs it.")
     say = progress or SilentProgress()
     seeds = [_seed(model, source.name, seed, say) for source in sources]
     opened = [source.open(split, number) for source, number in zip(sources, seeds, strict=True)]
@@ -71,7 +79,7 @@ def evaluate_sources(
     for source, dataset, number in zip(sources, opened, seeds, strict=True):
         for warning in getattr(dataset, "warnings", ()):
             say.message(f"{source.name}: {warning}")
-        records += _evaluate(model, source, dataset, combiners, bootstrap, workers, number, say)
+        records += _evaluate(model, source, dataset, combiners, on, bootstrap, workers, number, say)
     return records
 
 
@@ -93,6 +101,7 @@ def _evaluate(
     source: TaskSource,
     dataset: Dataset,
     combiners: Sequence[str],
+    on: str,
     bootstrap: int,
     workers: int,
     seed: int,
@@ -105,8 +114,12 @@ def _evaluate(
         if isinstance(image, ImageError):
             say.message(f"failed: {image}")
         else:
-            parts.append(model.outputs(image[None]))
-            used.append(index)
+            outputs = model.outputs(image[None])
+            if torch.isfinite(outputs.raw).all():
+                parts.append(outputs)
+                used.append(index)
+            else:
+                say.message(f"failed: {dataset.sample(index).name}: the network gave a number that is not finite")
         say.advance()
     # Images that a table names and that are not there were left out on opening; they failed all the same.
     failed = len(dataset) - len(used) + len(getattr(dataset, "left_out", ()))
@@ -119,7 +132,7 @@ def _evaluate(
     for combiner in combiners:
         weights = model.weights(outputs, combiner, source.name)
         score, raw, _ = model.combine(outputs, weights)
-        predicted = score if torch.isfinite(score).all() else raw
+        predicted = score if on == "score" and torch.isfinite(score).all() else raw
         facts = {"task": source.name, "combiner": combiner, "n": len(used), "failed": failed}
         records.append(facts | _figures(predicted, human, bootstrap, seed))
     return records

@@ -15,7 +15,6 @@ from torch import Generator, Tensor
 
 from iqakit.contracts import (
     Adapter,
-    AdapterEntry,
     Backbone,
     Dataset,
     Features,
@@ -24,10 +23,12 @@ from iqakit.contracts import (
     Progress,
 )
 from iqakit.datasets.sources import TaskSource, open_source, practice_source
-from iqakit.errors import ConfigurationError, DataError, IqakitError, MismatchError, TrainingError
+from iqakit.errors import ConfigurationError, DataError, MismatchError, TrainingError
 from iqakit.functional.pooling import gate_features
 from iqakit.imaging.preprocessing import preprocessing_for, preprocessing_to_json
 from iqakit.pipeline.calibrating import Scale, calibrate, scale_of
+from iqakit.pipeline.fit_report import FitReport, TaskReport
+from iqakit.pipeline.part_checks import check_backbone_name, check_result, checked_state
 from iqakit.pipeline.provenance import card, data_facts, versions
 from iqakit.pipeline.reading import bare_features
 from iqakit.plugins.catalog import catalog
@@ -41,52 +42,6 @@ from iqakit.storage.model_directory import BackboneFacts, add_task, holds_model,
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 LEAST_TRAIN = 4
 """Fewest training images: below this nothing can be ranked, let alone validated."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskReport:
-    """One task that was learned.
-
-    Attributes:
-        task: Its name.
-        adapter: The method's name.
-        train: Training images used.
-        validation: Validation images used.
-        srcc_validation: SRCC of the finished adapter on them; None where it is undefined.
-        seconds: Time taken, this run.
-        bytes: Size of the adapter file.
-        file: The adapter file.
-        history: One record an epoch.
-    """
-
-    task: str
-    adapter: str
-    train: int
-    validation: int
-    srcc_validation: float | None
-    seconds: float
-    bytes: int
-    file: str
-    history: tuple[Mapping[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class FitReport:
-    """What a fit did.
-
-    Attributes:
-        model: The model's directory.
-        backbone: Name of the backbone.
-        tasks: The tasks learned in this run, in order.
-    """
-
-    model: Path
-    backbone: str
-    tasks: tuple[TaskReport, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {"model": str(self.model), "backbone": self.backbone, "tasks": [asdict(task) for task in self.tasks]}
 
 
 class SilentProgress:
@@ -153,8 +108,13 @@ def fit_tasks(
     say = progress or SilentProgress()
     if epochs is not None and epochs < 0:
         raise ConfigurationError(f"epochs must be 0 or more, but it is {epochs}")
+    if workers < 0:
+        raise ConfigurationError(f"workers must be 0 or more, but it is {workers}")
     entry = catalog().adapter(adapter, "fit")
     config = make_config(entry, settings or {})
+    method = entry.create(config)
+    if not isinstance(method, FitMethod):
+        raise ConfigurationError(f"adapter {adapter} cannot learn from scores; take another, such as tsn")
     sources = _sources(data, task)
     chosen = resolve_device(device)
     directory = Path(model)
@@ -169,11 +129,13 @@ def fit_tasks(
             say.message(f"{source.name}: {warning}")
         _check_amount(source, train)
     asked = _lasting(weights or learned.weights or "pretrained")
-    made = catalog().make_backbone(backbone or learned.backbone or DEFAULT_BACKBONE, asked)
+    name = backbone or learned.backbone or DEFAULT_BACKBONE
+    made = catalog().make_backbone(name, asked)
+    check_backbone_name(name, made)
     learned.check(made, directory)
     reports = []
     with model_lock(directory):
-        runner = _Fit(made, asked, entry, config, directory, seed, chosen, workers, epochs, say)
+        runner = _Fit(made, asked, entry.name, config, method, directory, seed, chosen, workers, epochs, say)
         for source, (train, validation), known in zip(waiting, splits, scales, strict=True):
             reports.append(runner.learn(source, train, validation, known))
     return FitReport(directory, made.id, tuple(reports))
@@ -247,8 +209,9 @@ class _Fit:
         self,
         backbone: Backbone,
         weights: str,
-        entry: AdapterEntry,
+        adapter: str,
         config: Any,
+        method: FitMethod,
         directory: Path,
         seed: int,
         device: str,
@@ -258,8 +221,9 @@ class _Fit:
     ) -> None:
         self.backbone = backbone
         self.weights = weights
-        self.entry = entry
+        self.adapter = adapter
         self.config = config
+        self.method = method
         self.directory = directory
         self.seed = seed
         self.workers = workers
@@ -273,8 +237,10 @@ class _Fit:
         """Learn one task and add it to the model."""
         began = time.monotonic()
         identity = source.identity()
-        # What came before decides nothing for the built-in methods, but may for a plugin's, so it is part of the key.
-        adapters = list(read_model(self.directory)[1]) if holds_model(self.directory) else []
+        adapters, states, shared = _content(self.directory)
+        if adapters:
+            # One preprocessing a model: an image is prepared once for all tasks.
+            self.preprocessing = adapters[0].preprocessing
         place = self.directory / ".fit" / source.name
         usable_train, train_features = self._features(place, "train", source, train, identity)
         usable_validation, validation_features = self._features(place, "validation", source, validation, identity)
@@ -282,10 +248,12 @@ class _Fit:
         if len(usable_validation) < 2:
             self.say.message(f"{source.name}: too few validation images to choose by; training images are used as well")
             usable_validation, validation_features = usable_train, train_features
+        # What came before decides nothing for the built-in methods, but may for a plugin's, so it is part of the key.
         key = self._key("fit", source, identity, [adapter.task for adapter in adapters])
         context = FitContext(
             backbone=self.backbone,
             earlier=tuple(adapters),
+            shared=shared,
             task=source.name,
             train=usable_train,
             validation=usable_validation,
@@ -300,21 +268,20 @@ class _Fit:
             workers=self.workers,
             epochs=self.epochs,
         )
-        method = self.entry.create(self.config)
-        if not isinstance(method, FitMethod):
-            raise ConfigurationError(f"adapter {self.entry.name} cannot learn from scores; take another, such as tsn")
-        result = method.fit(context)
+        result = self.method.fit(context)
+        check_result(result, source.name, self.backbone, self.adapter)
         if self.backbone.fingerprint() != self.fingerprint:
             raise TrainingError(
-                f"adapter {self.entry.name} changed the frozen backbone; nothing was saved; report it to its authors"
+                f"adapter {self.adapter} changed the frozen backbone; nothing was saved; report it to its authors"
             )
-        finished, figure = self._finish(result.adapter, usable_train, usable_validation, identity, scale)
+        shared = {**shared, **(result.replaced or {})}
+        finished, figure = self._finish(result.adapter, shared, usable_train, usable_validation, identity, scale)
         adapters.append(finished)
         manifest = add_task(
             self.directory,
             BackboneFacts(id=self.backbone.id, weights=self.weights, fingerprint=self.fingerprint),
             finished,
-            self._combiner_states(source.name, gate_features(train_features.stages)),
+            self._combiner_states(states, source.name, gate_features(train_features.stages)),
             card(adapters, self.backbone.id, Path(self.weights).name),
             dict(result.replaced) if result.replaced else None,
             locked=True,
@@ -323,7 +290,7 @@ class _Fit:
         _remove_if_empty(place.parent)
         return TaskReport(
             task=source.name,
-            adapter=self.entry.name,
+            adapter=self.adapter,
             train=len(usable_train),
             validation=len(usable_validation),
             srcc_validation=figure,
@@ -342,14 +309,14 @@ class _Fit:
             "seed": self.seed,
             "backbone": self.fingerprint,
             "preprocessing": preprocessing_to_json(self.preprocessing),
+            "versions": versions(),
         }
         if what == "fit":
             record |= {
-                "adapter": self.entry.name,
-                "config": asdict(self.config),
+                "adapter": self.adapter,
+                "config": {name: str(value) for name, value in asdict(self.config).items()},
                 "epochs": self.epochs,
                 "earlier": list(earlier),
-                "versions": versions(),
             }
         return hashlib.sha256(canonical_json(record).encode()).hexdigest()
 
@@ -374,7 +341,13 @@ class _Fit:
         )
 
     def _finish(
-        self, adapter: Adapter, train: Dataset, validation: Dataset, identity: str, scale: Scale
+        self,
+        adapter: Adapter,
+        shared: Mapping[str, Tensor],
+        train: Dataset,
+        validation: Dataset,
+        identity: str,
+        scale: Scale,
     ) -> tuple[Adapter, float | None]:
         """Calibrate on held-out images, and write down what it was learned from."""
         if scale.source in ("customary", "observed"):
@@ -382,7 +355,7 @@ class _Fit:
                 f"{adapter.task}: human scores are taken to be on the scale {scale.low:g} to {scale.high:g} "
                 f"({scale.source}); --scale LOW:HIGH says otherwise"
             )
-        calibration, figure = calibrate(self.runtime, adapter, train, validation, scale, self.say)
+        calibration, figure = calibrate(self.runtime, adapter, shared, train, validation, scale, self.say)
         provenance = {
             **adapter.provenance,
             **data_facts(train, validation, identity, self.seed),
@@ -392,23 +365,34 @@ class _Fit:
         }
         return replace(adapter, calibration=calibration, provenance=provenance), provenance["validation_srcc"]
 
-    def _combiner_states(self, task: str, gate: Sequence[Tensor]) -> dict[str, Mapping[str, Tensor]]:
+    def _combiner_states(
+        self, earlier: Mapping[str, Mapping[str, Tensor]], task: str, gate: Sequence[Tensor]
+    ) -> dict[str, Mapping[str, Tensor]]:
         """State of every combiner there is, with this task learned, so that any of them can be chosen when scoring."""
-        earlier = read_model(self.directory)[2] if holds_model(self.directory) else {}
         states: dict[str, Mapping[str, Tensor]] = {}
         for name, part in catalog().combiners.items():
+            known = earlier.get(name, {})
             try:
-                state = part.entry.create(part.entry.config()).fit_task(earlier.get(name, {}), task, gate)
-            except IqakitError:
-                raise
+                state = part.entry.create(part.entry.config()).fit_task(known, task, gate)
+                checked = checked_state(state, known, name)
             except Exception as error:  # a plugin's combiner may fail in any way, and must not cost a finished training
                 if part.builtin:
                     raise
                 self.say.message(f"combiner {name} of {part.distribution} failed and is left out: {error}")
                 continue
-            if state:
-                states[name] = state
+            if checked:
+                states[name] = checked
         return states
+
+
+def _content(
+    directory: Path,
+) -> tuple[list[Adapter], Mapping[str, Mapping[str, Tensor]], Mapping[str, Tensor]]:
+    """Adapters, combiners' states and shared tensors of the model so far."""
+    if not holds_model(directory):
+        return [], {}, {}
+    _, adapters, states, shared = read_model(directory)
+    return list(adapters), states, shared or {}
 
 
 def _lasting(weights: str) -> str:

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from iqakit.combiners.kmeans import novelty
 from iqakit.contracts import Adapter, Backbone, Calibration, Preprocessing
-from iqakit.errors import ConfigurationError, MismatchError, StorageError, UnknownNameError
+from iqakit.errors import ConfigurationError, IqakitError, MismatchError, StorageError, UnknownNameError
 from iqakit.functional.calibration import apply_calibration
 from iqakit.functional.heads import head_input, head_scores
 from iqakit.functional.pooling import gate_features
 from iqakit.imaging.batching import Failed, Prepared, stream
 from iqakit.imaging.decoding import ImageSource, describe
+from iqakit.pipeline.part_checks import checked_weights, failed
 from iqakit.pipeline.rows import ScoreRow
 from iqakit.plugins.catalog import catalog
 from iqakit.plugins.settings import make_config
@@ -65,6 +66,12 @@ class QualityModel:
         states: Mapping[str, Mapping[str, Tensor]],
         device: str = "cpu",
     ) -> None:
+        others = [adapter.task for adapter in adapters if adapter.preprocessing != adapters[0].preprocessing]
+        if others:
+            raise MismatchError(
+                f"model {directory}: task {others[0]!r} prepares images in another way than {adapters[0].task!r}; "
+                "keep them in models of their own"
+            )
         self.name = name
         self.version = version
         self.directory = directory
@@ -113,7 +120,7 @@ class QualityModel:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How images are prepared for the gate; the first task's."""
+        """How images are prepared; the same for all tasks."""
         return self.adapters[0].preprocessing
 
     def outputs(self, images: Tensor) -> Outputs:
@@ -143,9 +150,15 @@ class QualityModel:
             settings: The combiner's settings, as ``--set`` gives them.
         """
         entry = catalog().combiner(combiner)
-        part = entry.create(make_config(entry, settings or {}))
         oracle = None if task is None else [task] * len(outputs.raw)
-        return part.weights(self._states.get(combiner, {}), self.tasks, outputs.gate, oracle)
+        config = make_config(entry, settings or {})
+        try:
+            weights = entry.create(config).weights(self._states.get(combiner, {}), self.tasks, outputs.gate, oracle)
+        except IqakitError:
+            raise
+        except Exception as error:  # a plugin may raise anything, and the user must learn whose fault it is
+            raise failed("combiner", combiner, catalog().combiners[combiner].distribution, error) from error
+        return checked_weights(weights, len(outputs.raw), len(self.tasks), combiner)
 
     def combine(self, outputs: Outputs, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Combine the tasks.
@@ -167,8 +180,9 @@ class QualityModel:
 
     def novelty(self, outputs: Outputs) -> Tensor | None:
         """Share of training images nearer to what was learned, (N,) in 0-1; None where no gate was fitted."""
-        state = self._states.get(DEFAULT_COMBINER)
-        return novelty(state, self.tasks, outputs.gate) if state else None
+        state = self._states.get(DEFAULT_COMBINER, {})
+        known = all(f"{task}/distances" in state for task in self.tasks)
+        return novelty(state, self.tasks, outputs.gate) if known else None
 
     def score(
         self,

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from iqakit.contracts import Dataset, Features, Preprocessing, Progress, Sample, TaskFacts
-from iqakit.errors import ImageError
+from iqakit.errors import ConfigurationError, ImageError
 from iqakit.imaging.preprocessing import prepare
 from iqakit.runtimes.torch_runtime import TorchRuntime, join_features
 from iqakit.storage.checkpoint import FileCheckpoint
@@ -61,7 +61,12 @@ def prepared_images(
 
     Yields:
         Index, and the prepared image (3, h, w) or why it cannot be read.
+
+    Raises:
+        ConfigurationError: ``workers`` is negative.
     """
+    if workers < 0:
+        raise ConfigurationError(f"workers is {workers}; it must be 0 or more")
 
     def load(index: int) -> Tensor | ImageError:
         try:

@@ -7,6 +7,7 @@ at least as fast as a batch (``benchmarks/batch_size.py`` measures it). On a GPU
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -30,12 +31,14 @@ def resolve_device(device: str) -> str:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = device.split(":")[0]
-    if kind not in ("cpu", "cuda", "mps"):
+    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", device):
         raise ConfigurationError(f"device must be auto, cpu, cuda or mps, but it is {device!r}")
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
-    if not there:
-        raise ConfigurationError(f"device {device} was asked for, but torch finds none here; use --device cpu or auto")
+    kind, _, index = device.partition(":")
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(index or 0) >= count:
+        raise ConfigurationError(
+            f"device {device} was asked for, but torch finds {count} of that kind here; use --device cpu or auto"
+        )
     return device
 
 

@@ -43,6 +43,7 @@ def fit_context(rated_photos: Path, tmp_path: Path, tiny: Backbone) -> MakeConte
         return FitContext(
             backbone=tiny,
             earlier=earlier,
+            shared={},
             task="sharpness",
             train=parts["train"][0],
             validation=parts["val"][0],

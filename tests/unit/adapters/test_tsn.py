@@ -67,6 +67,7 @@ def context(rated_photos: Path, tmp_path: Path) -> Callable[..., FitContext]:
         return FitContext(
             backbone=made,
             earlier=(),
+            shared={},
             task="sharpness",
             train=train,
             validation=validation,

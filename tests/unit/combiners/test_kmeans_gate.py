@@ -32,7 +32,7 @@ def _gate(**changes: object) -> KMeansGate:
 
 def test_published_settings_are_the_defaults() -> None:
     config = KMeansConfig()
-    assert (config.clusters, config.repeats, config.iterations, config.temperature) == (128, 20, 1000, 32.0)
+    assert (config.clusters, config.repeats, config.iterations, config.temperature) == (128, 20, 1000, 8.0)
     assert config.hard is False
 
 
