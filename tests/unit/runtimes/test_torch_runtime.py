@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from iqakit.backbones.tiny_backbone import create_tiny
+from iqakit.errors import ConfigurationError
+from iqakit.functional.overlay import trainable_overlay
+from iqakit.runtimes.torch_runtime import TorchRuntime, resolve_device
+
+
+def images(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, 3, 48, 64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_no_image_depends_on_its_neighbours_to_the_bit() -> None:
+    runtime = TorchRuntime(create_tiny("", "random:0"))
+    together = runtime.passes(images(5), [{}])[0]
+    for index in range(5):
+        alone = runtime.passes(images(5)[index : index + 1], [{}])[0]
+        assert torch.equal(alone.embedding[0], together.embedding[index])
+        assert all(torch.equal(a[0], b[index]) for a, b in zip(alone.stages, together.stages, strict=True))
+        assert all(torch.equal(a[0], b[index]) for a, b in zip(alone.deviations, together.deviations, strict=True))
+
+
+def test_an_empty_overlay_is_the_bare_backbone_and_another_is_not() -> None:
+    backbone = create_tiny("", "random:0")
+    runtime = TorchRuntime(backbone)
+    overlay = {
+        name: tensor.detach() for name, tensor in trainable_overlay(backbone.module, backbone.norm_tensor_names()).items()
+    }
+    overlay = {name: tensor * 1.5 if name.endswith("weight") else tensor for name, tensor in overlay.items()}
+    bare, same, other = runtime.passes(images(2), [{}, {}, overlay])
+    with torch.no_grad():
+        assert torch.allclose(bare.embedding, backbone.forward(images(2)).embedding, atol=1e-6)
+    assert torch.equal(bare.embedding, same.embedding)
+    assert not torch.allclose(bare.embedding, other.embedding)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:0", "cpu:abc", "cuda:-1", "", "cuda:"])
+def test_unknown_devices(device: str) -> None:
+    with pytest.raises(ConfigurationError, match="device must be auto, cpu, cuda or mps, but it is"):
+        resolve_device(device)
+
+
+def test_devices_that_are_not_here() -> None:
+    with pytest.raises(ConfigurationError, match=r"device cuda:900 was asked for, but torch finds .* of that kind here"):
+        resolve_device("cuda:900")
+
+
+def test_auto_is_a_device_that_is_here() -> None:
+    assert resolve_device("auto") in ("cpu", "cuda", "mps")
+    assert resolve_device("cpu") == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_agrees_with_the_cpu() -> None:
+    on_cpu = TorchRuntime(create_tiny("", "random:0")).passes(images(3), [{}])[0]
+    on_gpu = TorchRuntime(create_tiny("", "random:0"), "cuda").passes(images(3), [{}])[0]
+    assert torch.allclose(on_cpu.embedding, on_gpu.embedding, atol=1e-4)
