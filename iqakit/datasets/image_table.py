@@ -35,6 +35,32 @@ def inside(name: str) -> str:
     return "/".join(parts)
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file is there and may be looked at."""
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for the system, or a directory that may not be entered
+        return False
+
+
+def pixels_of(path: Path, name: str, task: str) -> Tensor:
+    """Pixels of a data set's image: uint8 (3, H, W), RGB.
+
+    Args:
+        path: Its file.
+        name: What the set's table calls it.
+        task: The set.
+
+    Raises:
+        ImageError: The image is missing or cannot be decoded.
+    """
+    if not is_there(path):
+        raise ImageError(f"image {name!r} of {task} is not there: no file {path}")
+    from iqakit.imaging.decoding import decode  # torch and Pillow load only when pixels are wanted
+
+    return decode(path).pixels
+
+
 @dataclass(frozen=True, slots=True)
 class ImageTable:
     """Images of one task, or of one split of it, in a fixed order; follows the ``Dataset`` contract.
@@ -82,17 +108,11 @@ class ImageTable:
         Raises:
             ImageError: The image is missing or cannot be decoded.
         """
-        path = self.path(index)
-        if not path.is_file():
-            raise ImageError(f"image {self.samples[index].name!r} of {self.facts.name} is not there: no file {path}")
-        from iqakit.imaging.decoding import decode  # torch and Pillow load only when pixels are wanted
-
-        pixels: Tensor = decode(path).pixels
-        return pixels
+        return pixels_of(self.path(index), self.samples[index].name, self.facts.name)
 
     def missing(self) -> tuple[int, ...]:
         """Indices of the images whose file is not there."""
-        return tuple(index for index in range(len(self)) if not self.path(index).is_file())
+        return tuple(index for index in range(len(self)) if not is_there(self.path(index)))
 
     def subset(self, indices: Iterable[int]) -> ImageTable:
         """The same set with only the images ``indices``, in that order."""

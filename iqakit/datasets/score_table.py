@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iqakit.contracts.dataset import Sample, TaskFacts
+from iqakit.datasets.image_table import pixels_of
 from iqakit.datasets.splits import DEFAULT_RATIOS, SPLITS, split_by_content
 from iqakit.datasets.table_rows import TableRow, read_rows
-from iqakit.errors import ConfigurationError, DataError, ImageError
+from iqakit.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,13 +63,7 @@ class ScoreTable:
         Raises:
             ImageError: The image is missing or cannot be decoded.
         """
-        path = self.files[index]
-        if not path.is_file():
-            raise ImageError(f"image {self.samples[index].name!r} of {self.facts.name} is not there: no file {path}")
-        from iqakit.imaging.decoding import decode  # torch and Pillow load only when pixels are wanted
-
-        pixels: Tensor = decode(path).pixels
-        return pixels
+        return pixels_of(self.files[index], self.samples[index].name, self.facts.name)
 
     def subset(self, indices: Iterable[int]) -> ScoreTable:
         """The same table with only the images ``indices``, in that order."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iqakit.contracts.dataset import Sample
-from iqakit.datasets.image_table import inside
+from iqakit.datasets.image_table import inside, is_there
 from iqakit.errors import DataError
 
 _COLUMNS = ("image", "mos", "dmos", "std", "content", "split")
@@ -45,10 +45,7 @@ class TableRow:
 
     def is_there(self) -> bool:
         """Whether the image's file is there."""
-        try:
-            return self.file.is_file()
-        except OSError:  # a name too long for the system, or a directory that may not be entered
-            return False
+        return is_there(self.file)
 
     @property
     def content(self) -> str:
