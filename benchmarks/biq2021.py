@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from iqakit.datasets.score_table import open_score_table
+from iqakit.datasets.sources import open_source
 from iqakit.functional.correlation import srcc
-from iqakit.pipeline.evaluating import evaluate_sources
+from iqakit.pipeline.evaluating import Passes, predictions, record, run_passes
 from iqakit.pipeline.fitting import fit_tasks
 from iqakit.pipeline.joining import join_models
 from iqakit.pipeline.model import QualityModel
 from iqakit.pipeline.provenance import versions
+from iqakit.plugins.catalog import catalog
 from iqakit.storage.results import write_json
 
 COMBINERS = ("oracle", "kmeans", "average", "last")
@@ -69,12 +71,8 @@ def measure(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
     if not directory.exists():
         join_models(apart, directory)
     model = QualityModel.load(directory)
-    paths = [data / task for task in TASKS]
-    seen = evaluate_sources(model, paths, combiners=COMBINERS, progress=Lines())
-    raw = evaluate_sources(model, paths, combiners=COMBINERS, on="raw", progress=Lines())
-    unseen = evaluate_sources(
-        model, [data / task for task in UNSEEN], combiners=["kmeans", "average"], split="all", progress=Lines()
-    )
+    seen = {task: passes_of(model, data / task, "test") for task in TASKS}
+    unseen = {task: passes_of(model, data / task, "all") for task in UNSEEN}
     return {
         "method": name,
         "adapter": adapter,
@@ -83,29 +81,35 @@ def measure(name: str, data: Path, runs: Path, seed: int) -> dict[str, Any]:
         "model": model.version.partition("@")[2],
         "validation": {adapter.task: adapter.provenance["validation_srcc"] for adapter in model.adapters},
         "bytes_per_task": sum(path.stat().st_size for path in (directory / "adapters").iterdir()) // len(TASKS),
-        "test": seen,
-        "test_raw": raw,
-        "pooled": pooled(model, paths),
-        "unseen": unseen,
+        "test": records(model, seen, COMBINERS, "score"),
+        "test_raw": records(model, seen, COMBINERS, "raw"),
+        "pooled": pooled(model, seen),
+        "unseen": records(model, unseen, ("kmeans", "average"), "score"),
         "versions": versions(),
     }
 
 
-def pooled(model: QualityModel, paths: list[Path]) -> dict[str, dict[str, float]]:
-    """SRCC over the test images of all three tasks together, as one mixed folder; their scores are on one scale."""
-    human: list[float] = []
-    images: list[Path] = []
-    for path in paths:
-        table = open_score_table(path, "test")
-        human += [sample.score for sample in table.samples]
-        images += list(table.files)
-    figures: dict[str, dict[str, float]] = {}
-    for combiner in ("kmeans", "average"):
-        rows = list(model.score_many(images, combiner=combiner))
-        for what in ("score", "raw"):
-            predicted = torch.tensor([getattr(row, what) for row in rows])
-            figures.setdefault(combiner, {})[what] = float(srcc(predicted, torch.tensor(human)))
-    return figures
+def passes_of(model: QualityModel, path: Path, split: str) -> Passes:
+    """One pass over a task's images; every figure is made of it."""
+    source = open_source(str(path), catalog().dataset)
+    return run_passes(model, source, source.open(split, 0), 2, Lines())
+
+
+def records(model: QualityModel, tasks: dict[str, Passes], combiners: Sequence[str], on: str) -> list[dict[str, Any]]:
+    """The records of ``iqakit eval``."""
+    return [record(model, passes, combiner, on, 1000, 0) for passes in tasks.values() for combiner in combiners]
+
+
+def pooled(model: QualityModel, tasks: dict[str, Passes]) -> dict[str, dict[str, float]]:
+    """SRCC over the test images of all tasks together, as one mixed folder; their human scores are on one scale."""
+    human = torch.cat([passes.human for passes in tasks.values()])
+    return {
+        combiner: {
+            on: float(srcc(torch.cat([predictions(model, passes, combiner, on) for passes in tasks.values()]), human))
+            for on in ("score", "raw")
+        }
+        for combiner in COMBINERS
+    }
 
 
 def main() -> None:

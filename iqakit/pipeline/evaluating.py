@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -75,11 +76,12 @@ def evaluate_sources(
     say = progress or SilentProgress()
     seeds = [_seed(model, source.name, seed, say) for source in sources]
     opened = [source.open(split, number) for source, number in zip(sources, seeds, strict=True)]
-    records = []
+    records: list[dict[str, Any]] = []
     for source, dataset, number in zip(sources, opened, seeds, strict=True):
         for warning in getattr(dataset, "warnings", ()):
             say.message(f"{source.name}: {warning}")
-        records += _evaluate(model, source, dataset, combiners, on, bootstrap, workers, number, say)
+        passes = run_passes(model, source, dataset, workers, say)
+        records += [record(model, passes, combiner, on, bootstrap, number) for combiner in combiners]
     return records
 
 
@@ -96,46 +98,61 @@ def _seed(model: QualityModel, task: str, asked: int | None, say: Progress) -> i
     return asked
 
 
-def _evaluate(
-    model: QualityModel,
-    source: TaskSource,
-    dataset: Dataset,
-    combiners: Sequence[str],
-    on: str,
-    bootstrap: int,
-    workers: int,
-    seed: int,
-    say: Progress,
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """What the network gave for a task's images; every figure follows from it without another pass.
+
+    Attributes:
+        task: The task's name.
+        outputs: Head outputs and gate features of the images that could be scored.
+        human: Their human scores, (N,).
+        failed: How many images could not be scored.
+    """
+
+    task: str
+    outputs: Outputs
+    human: Tensor
+    failed: int
+
+
+def run_passes(model: QualityModel, source: TaskSource, dataset: Dataset, workers: int, progress: Progress) -> Passes:
+    """Run the network once over a task's images.
+
+    Raises:
+        DataError: Fewer than two of them can be scored.
+    """
     parts: list[Outputs] = []
     used: list[int] = []
-    say.start(f"{source.name}: {len(dataset)} images", len(dataset))
+    progress.start(f"{source.name}: {len(dataset)} images", len(dataset))
     for index, image in prepared_images(dataset, model.preprocessing, workers):
         if isinstance(image, ImageError):
-            say.message(f"failed: {image}")
+            progress.message(f"failed: {image}")
         else:
             outputs = model.outputs(image[None])
             if torch.isfinite(outputs.raw).all():
                 parts.append(outputs)
                 used.append(index)
             else:
-                say.message(f"failed: {dataset.sample(index).name}: the network gave a number that is not finite")
-        say.advance()
+                progress.message(f"failed: {dataset.sample(index).name}: the network gave a number that is not finite")
+        progress.advance()
     # Images that a table names and that are not there were left out on opening; they failed all the same.
     failed = len(dataset) - len(used) + len(getattr(dataset, "left_out", ()))
     if len(used) < 2:
         raise DataError(f"{source.description}: {len(used)} of {len(dataset)} images can be read; at least 2 are needed")
     gate = tuple(torch.cat(stage) for stage in zip(*(part.gate for part in parts), strict=True))
-    outputs = Outputs(torch.cat([part.raw for part in parts]), gate)
-    human = human_scores(dataset)[used]
-    records = []
-    for combiner in combiners:
-        weights = model.weights(outputs, combiner, source.name)
-        score, raw, _ = model.combine(outputs, weights)
-        predicted = score if on == "score" and torch.isfinite(score).all() else raw
-        facts = {"task": source.name, "combiner": combiner, "n": len(used), "failed": failed}
-        records.append(facts | _figures(predicted, human, bootstrap, seed))
-    return records
+    return Passes(source.name, Outputs(torch.cat([part.raw for part in parts]), gate), human_scores(dataset)[used], failed)
+
+
+def predictions(model: QualityModel, passes: Passes, combiner: str, on: str = "score") -> Tensor:
+    """What a combiner makes of them: (N,), points or the raw sum; raw too where a task has no calibration."""
+    score, raw, _ = model.combine(passes.outputs, model.weights(passes.outputs, combiner, passes.task))
+    return score if on == "score" and torch.isfinite(score).all() else raw
+
+
+def record(model: QualityModel, passes: Passes, combiner: str, on: str, bootstrap: int, seed: int) -> dict[str, Any]:
+    """One record of ``evaluate_sources``."""
+    facts = {"task": passes.task, "combiner": combiner, "n": len(passes.human), "failed": passes.failed}
+    return facts | _figures(predictions(model, passes, combiner, on), passes.human, bootstrap, seed)
 
 
 def _figures(predicted: Tensor, human: Tensor, bootstrap: int, seed: int) -> dict[str, Any]:
