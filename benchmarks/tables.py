@@ -21,6 +21,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ("README.md", "docs/results.md", "model_zoo/default/CARD.md")
 TASKS = ("biq2021-gallery", "biq2021-capture", "biq2021-unsplash")
 UNSEEN = ("tid2013-mini", "live-mini")
+_DECODING = (("images_per_second", 0), ("times_pillow", 2))
 NAMES = {
     "linear-embedding": "`linear`, last embedding alone",
     "linear": "`linear`",
@@ -114,12 +115,37 @@ def validation_table() -> str:
     return _table(["validation / test SRCC", *_short(TASKS)], rows)
 
 
+def batch_table() -> str:
+    """One image a pass against batches."""
+    result = _results("batch-size") or {}
+    rows = [
+        [size, f"{value:.0f}", f"{result['ratio_to_one_at_a_time'][size]:.2f}", "yes" if same else "no"]
+        for (size, value), same in zip(
+            result["milliseconds_an_image"].items(), result["same_bits_as_one_at_a_time"].values(), strict=True
+        )
+    ]
+    return _table(["images a pass", "ms an image", "times one a pass", "same bits as one a pass"], rows)
+
+
+def decoding_table() -> str:
+    """Decoding and preparing, beside Pillow and torchvision alone."""
+    result = _results("decoding") or {}
+    rows = [
+        [name, *(f"{result[part][name][key]:.{digits}f}" for part in ("gallery", "large") for key, digits in _DECODING)]
+        for name in result["gallery"]
+    ]
+    head = ["", "images/s, photos of 512x512", "times Pillow", "images/s, 12 megapixels", "times Pillow"]
+    return _table(head, rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks_table,
     "readme": readme_table,
     "combiners": combiners_table,
     "unseen": unseen_table,
     "validation": validation_table,
+    "batch": batch_table,
+    "decoding": decoding_table,
 }
 
 
