@@ -138,6 +138,26 @@ def decoding_table() -> str:
     return _table(head, rows)
 
 
+def monotone_table() -> str:
+    """Whether scores of the default model fall with the severity of what was done to a photo."""
+    result = _results("monotone") or {}
+    rows = [
+        [kind["kind"], *(f"{mean:.1f}" for mean in kind["means"].values()), "yes" if kind["falls"] else "no"]
+        for kind in result["kinds"]
+    ]
+    return _table(["kind", "level 1", "2", "3", "4", "5", "falls at every level"], rows)
+
+
+def pairs_table() -> str:
+    """All pairs of a batch against sampled pairs, for as many forward passes."""
+    result = _results("pairs") or {}
+    rows = [
+        [f"`{way['pairs']}`", str(way["forward_passes"]), f"{way['validation_srcc']:.3f}", _cell(way["test"])]
+        for way in result["ways"]
+    ]
+    return _table(["pairs", "training crops", "validation SRCC", "test SRCC"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks_table,
     "readme": readme_table,
@@ -145,6 +165,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "unseen": unseen_table,
     "validation": validation_table,
     "batch": batch_table,
+    "monotone": monotone_table,
+    "pairs": pairs_table,
     "decoding": decoding_table,
 }
 

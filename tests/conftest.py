@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+# One thread a process, those that tests start included: the networks here are tiny, and threads that wait for each other on
+# a busy machine make the suite many times slower. Must be said before torch is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

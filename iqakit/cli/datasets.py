@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from iqakit.cli.output import print_facts, print_json, print_table, printable
 if TYPE_CHECKING:
     from iqakit.contracts import Dataset, TaskFacts
     from iqakit.datasets.sources import TaskSource
+    from iqakit.datasets.splits import Protocol
 
 commands = typer.Typer(
     cls=NamedCommands, no_args_is_help=True, help="Public sets that can be read; checks and splits of any data."
@@ -58,12 +60,16 @@ def list_datasets(as_json: bool = typer.Option(False, "--json", help=JSON_HELP))
 
 @commands.command("show")
 def show(
-    name: str = typer.Argument(..., metavar="NAME", help="A public set."),
+    name: str = typer.Argument(..., metavar="NAME", help="A public set, or the protocol tsn-six or tsn-six-reverse."),
     as_json: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Show what is known of a public set: scores, terms, citation, where to ask for it."""
+    """Show what is known of a public set (scores, terms, citation, where to ask for it), or the tasks of a protocol."""
+    from iqakit.datasets.splits import PROTOCOLS
     from iqakit.plugins.catalog import catalog
 
+    if name in PROTOCOLS:
+        _show_protocol(PROTOCOLS[name], as_json)
+        return
     entry = catalog().dataset(name)
     facts = _facts(entry.name, entry.facts)
     if as_json:
@@ -74,6 +80,16 @@ def show(
     if low is not None or high is not None:
         shown["scores"] = _scale(entry.facts) + (" (higher is worse)" if direction == "dmos" else " (higher is better)")
     print_facts(shown | {"use": f"iqakit fit {entry.name}:PATH"})
+
+
+def _show_protocol(protocol: Protocol, as_json: bool) -> None:
+    """A published order of tasks and how they are split."""
+    facts = asdict(protocol)
+    if as_json:
+        print_json(facts)
+        return
+    shown = {key: ", ".join(map(str, value)) if isinstance(value, tuple) else str(value) for key, value in facts.items()}
+    print_facts(shown)
 
 
 @commands.command("check")

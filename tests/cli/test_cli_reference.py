@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from iqakit.cli import evaluate, fit, score
-from iqakit.cli.app import app
+from iqakit.cli.app import app, main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
@@ -76,3 +76,13 @@ def test_the_columns_of_csv_are_those_of_the_page(run, pictures: Path, model: Pa
     sentence = SECTIONS["iqakit score"].split("The columns of `csv`:")[1].split(".\n")[0]
     documented = [name.replace("<task>", "blur") for name in re.findall(r"`([a-z_.<>]+)`", sentence)]
     assert documented == heading.split(",")
+
+
+def test_a_protocol_is_shown_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["datasets", "show", "tsn-six", "--json"]) == 0
+    forward = json.loads(capsys.readouterr().out)["tasks"]
+    assert main(["datasets", "show", "tsn-six-reverse", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tasks"] == forward[::-1]
+    assert forward == ["live", "csiq", "bid", "clive", "koniq10k", "kadid10k"]
+    assert main(["datasets", "show", "tsn-six"]) == 0
+    assert "kadid10k" in capsys.readouterr().out
