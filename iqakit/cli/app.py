@@ -43,7 +43,7 @@ class CommandGroup(TyperGroup):
         own = super().get_command(ctx, cmd_name)
         if own is not None or cmd_name not in _catalog().commands:
             return own
-        return _placeholder(cmd_name, _catalog().commands[cmd_name].entry.summary)
+        return _listed_command(cmd_name, _catalog().commands[cmd_name].entry.summary)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is about to be run."""
@@ -213,7 +213,7 @@ def _load(name: str, own: Sequence[str], terminal: Terminal) -> Any:
     return typer.main.get_command(loaded) if isinstance(loaded, typer.Typer) else loaded
 
 
-def _placeholder(name: str, summary: str) -> Any:
+def _listed_command(name: str, summary: str) -> Any:
     """A command that only has a name and a line of help."""
     stand_in = typer.Typer(add_completion=False)
 
