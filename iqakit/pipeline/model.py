@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from iqakit.combiners.kmeans import novelty
-from iqakit.contracts import Adapter, Backbone, Calibration, Preprocessing
+from iqakit.contracts import Adapter, Backbone, Preprocessing
 from iqakit.errors import ConfigurationError, IqakitError, MismatchError, StorageError, UnknownNameError
-from iqakit.functional.calibration import apply_calibration
 from iqakit.functional.heads import head_input, head_scores
 from iqakit.functional.pooling import gate_features
 from iqakit.imaging.batching import Failed, Prepared, stream
 from iqakit.imaging.decoding import ImageSource, describe
+from iqakit.pipeline.combining import combine_tasks
 from iqakit.pipeline.part_checks import checked_weights, failed
 from iqakit.pipeline.rows import ScoreRow
 from iqakit.plugins.catalog import catalog
@@ -167,16 +167,7 @@ class QualityModel:
             Score (N,) in points, raw (N,), std (N,) in points; score and std are nan where a task that counts has no
             calibration.
         """
-        points = torch.stack(
-            [_points(adapter.calibration, outputs.raw[:, index]) for index, adapter in enumerate(self.adapters)], 1
-        )
-        residuals = torch.tensor([a.calibration.residual if a.calibration else torch.nan for a in self.adapters])
-        counted = weights > 0
-        score = torch.where(counted, weights * points, 0.0).sum(1)
-        raw = (weights * outputs.raw).sum(1)
-        # Law of total variance: each head's own error, and how far the heads disagree.
-        spread = torch.where(counted, weights * (residuals.square() + (points - score[:, None]).square()), 0.0)
-        return score, raw, spread.sum(1).sqrt()
+        return combine_tasks(outputs.raw, weights, [adapter.calibration for adapter in self.adapters])
 
     def novelty(self, outputs: Outputs) -> Tensor | None:
         """Share of training images nearer to what was learned, (N,) in 0-1; None where no gate was fitted."""
@@ -346,12 +337,6 @@ def _check_backbone(backbone: Backbone, fingerprint: str, directory: Path) -> No
 
 def _over(adapter: Adapter, shared: Mapping[str, Tensor]) -> Adapter:
     return replace(adapter, tensors={**shared, **adapter.tensors})
-
-
-def _points(calibration: Calibration | None, raw: Tensor) -> Tensor:
-    if calibration is None:
-        return torch.full_like(raw, torch.nan)
-    return apply_calibration(raw, calibration.low, calibration.high, calibration.centre, calibration.width)
 
 
 def _finite(value: Tensor) -> float | None:
