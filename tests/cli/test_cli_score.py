@@ -14,8 +14,8 @@ from rich.console import Console
 
 from iqakit.cli.output import Terminal
 from iqakit.cli.result_file import ResultFile, resume
-from iqakit.cli.score import _with_bar, best
 from iqakit.cli.score_rows import FlatCells, JsonList, PeopleTable
+from iqakit.cli.score_run import best, with_bar
 from iqakit.errors import FileFormatError, MismatchError
 from iqakit.pipeline.model import QualityModel
 
@@ -392,6 +392,6 @@ def test_a_bar_is_drawn_for_rows_that_go_to_a_file(pictures: Path) -> None:
             time.sleep(0.15)  # long enough for the count, which runs beside
             yield row
 
-    assert len(list(_with_bar(terminal, slow(), [str(pictures)], 3, False))) == 2
+    assert len(list(with_bar(terminal, slow(), [str(pictures)], 3, False))) == 2
     assert "scoring" in screen.getvalue()
     assert "5/24" in screen.getvalue()
