@@ -3,12 +3,14 @@ from __future__ import annotations
 import glob
 import io
 import os
+import tracemalloc
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from iqakit.cli.images import IMAGE_SUFFIXES, expand_images, is_countable
+from iqakit.cli import images
+from iqakit.cli.images import IMAGE_SUFFIXES, SORTED_ENTRIES, expand_images, is_countable
 
 
 @pytest.fixture
@@ -125,3 +127,105 @@ def test_a_directory_that_vanishes_is_given_as_a_path(tree: Path) -> None:
         (tree / "z" / name).unlink()
     (tree / "z").rmdir()
     assert list(walk)[-1] == str(tree / "z")
+
+
+def test_a_link_to_itself_does_not_hide_its_directory(tree: Path) -> None:
+    (tree / "aa.jpg").symlink_to("aa.jpg")
+    assert list(expand_images([str(tree)]))[:3] == [str(tree / name) for name in ("a.PNG", "aa.jpg", "b.jpg")]
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of 50,000 empty files."""
+    directory = tmp_path_factory.mktemp("crowd")
+    for index in range(50_000):
+        os.close(os.open(directory / f"{index * 7919 % 50_000:05d}.jpg", os.O_CREAT | os.O_WRONLY))
+    return directory
+
+
+@pytest.mark.parametrize("pattern", [False, True])
+def test_a_directory_of_very_many_files_is_listed_as_it_is_walked(
+    crowd: Path, pattern: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = 0
+    real = os.scandir
+
+    class Watched:
+        """The listing, counting the entries that were asked for."""
+
+        def __init__(self, directory: str) -> None:
+            self._entries = real(directory)
+
+        def __enter__(self) -> Watched:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self._entries.close()
+
+        def __iter__(self) -> Watched:
+            return self
+
+        def __next__(self) -> os.DirEntry[str]:
+            nonlocal listed
+            listed += 1
+            return next(self._entries)
+
+    monkeypatch.setattr(images.os, "scandir", Watched)
+    walk = expand_images([str(crowd / "*.jpg") if pattern else str(crowd)])
+    next(walk)
+    assert listed == SORTED_ENTRIES + 1  # and 30,000 entries are still to come
+    assert sum(1 for _ in walk) == 49_999
+
+
+def test_very_many_files_come_in_the_order_of_the_listing_and_in_little_memory(crowd: Path) -> None:
+    expected = [entry.path for entry in os.scandir(crowd)]
+    assert list(expand_images([str(crowd)])) == expected == list(expand_images([str(crowd)]))
+    del expected
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in expand_images([str(crowd)]))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 50_000
+    assert peak < SORTED_ENTRIES * 250  # a list of all would take more than twice that
+
+
+def test_as_many_files_as_can_be_sorted_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{index * 37 % 100:02d}.jpg" for index in range(100)]
+    for name in names:
+        (tmp_path / name).touch()
+    monkeypatch.setattr(images, "SORTED_ENTRIES", 100)
+    assert list(expand_images([str(tmp_path)])) == [str(tmp_path / name) for name in sorted(names)]
+    monkeypatch.setattr(images, "SORTED_ENTRIES", 99)
+    assert sorted(expand_images([str(tmp_path)])) == [str(tmp_path / name) for name in sorted(names)]
+
+
+def test_a_listing_that_breaks_off_is_not_passed_over_in_silence(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.scandir
+
+    class Breaking:
+        """A listing of a disk that goes away after the first entry."""
+
+        def __init__(self, directory: str) -> None:
+            self._entries = real(directory)
+            self._left = 1
+
+        def __enter__(self) -> Breaking:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self._entries.close()
+
+        def __iter__(self) -> Breaking:
+            return self
+
+        def __next__(self) -> os.DirEntry[str]:
+            if not self._left:
+                raise OSError(5, "Input/output error")
+            self._left -= 1
+            return next(self._entries)
+
+    monkeypatch.setattr(images.os, "scandir", Breaking)
+    monkeypatch.setattr(images, "SORTED_ENTRIES", 0)
+    assert list(expand_images([str(tree / "z")]))[-1] == str(tree / "z")
