@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from iqakit.errors import ConfigurationError
-from iqakit.functional.overlay import norm_tensor_names
+from iqakit.functional.overlay import norm_tensor_names, overlay_call
 from iqakit.storage.fingerprints import fingerprint_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from iqakit.contracts.backbone import InputSpec
-    from iqakit.contracts.features import Features
+    from iqakit.contracts.features import FeatureMaps, Features
 
 PRETRAINED = "pretrained"
 
@@ -56,6 +56,16 @@ class FrozenBackbone:
     def fingerprint(self) -> str:
         """SHA-256 over names, dtypes, shapes and bytes of the tensors; computed anew at each call."""
         return fingerprint_tensors(self.module.state_dict())
+
+
+@dataclass(eq=False)
+class MappedBackbone(FrozenBackbone):
+    """A frozen backbone whose module takes ``with_maps=True`` and then gives ``FeatureMaps``."""
+
+    def maps(self, images: Tensor, tensors: Mapping[str, Tensor]) -> FeatureMaps:
+        """The maps that features are pooled from; see ``iqakit.contracts.MapBackbone``."""
+        found: FeatureMaps = overlay_call(self.module, tensors, images, with_maps=True)
+        return found
 
 
 def freeze(module: nn.Module, channels_last: bool = False) -> nn.Module:

@@ -11,10 +11,10 @@ import torch
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
-from iqakit.backbones.frozen_backbone import FrozenBackbone, freeze, weights_label
+from iqakit.backbones.frozen_backbone import MappedBackbone, freeze, weights_label
 from iqakit.backbones.timm_weights import build_timm
 from iqakit.contracts.backbone import InputSpec
-from iqakit.contracts.features import Features
+from iqakit.contracts.features import FeatureMaps, Features
 from iqakit.errors import ConfigurationError
 from iqakit.functional.pooling import spatial_mean_std
 
@@ -25,7 +25,7 @@ _MARGIN = 5  # what is added to a multiple to get a size that is none
 _WRONG_SIZE = (RuntimeError, AssertionError, ValueError, IndexError, TypeError, ZeroDivisionError)
 
 
-class TimmBackbone(FrozenBackbone):
+class TimmBackbone(MappedBackbone):
     """A timm network as a backbone."""
 
 
@@ -38,16 +38,41 @@ class _FeatureForward:
     stage_indices: tuple[int, ...]
     runs_channels_last: bool
 
-    def forward(self: Any, images: Tensor) -> Features:
+    def forward(self: Any, images: Tensor, with_maps: bool = False) -> Features | FeatureMaps:
         if self.runs_channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         final, maps = self.forward_intermediates(images, indices=list(self.stage_indices), output_fmt="NCHW")
         pooled = [spatial_mean_std(stage_map) for stage_map in maps]
-        return Features(
+        last = None
+        if with_maps:
+            last, final = _leaf_map(self, final, tuple(maps[-1].shape[2:]))
+        features = Features(
             embedding=self.forward_head(final, pre_logits=True),
             stages=tuple(mean for mean, _ in pooled),
             deviations=tuple(deviation for _, deviation in pooled),
         )
+        return FeatureMaps(features, tuple(maps), last) if with_maps else features
+
+
+def _leaf_map(network: Any, final: Any, size: tuple[int, ...]) -> tuple[Tensor | None, Any]:
+    """A network's last output as a map (N, C, H, W) that asks for a gradient, and the output made of that map again.
+
+    Families give it channels first, channels last, or as tokens with class tokens before them. Where it is no map, it comes
+    back as it was, with None.
+    """
+    if not isinstance(final, Tensor):  # coat gives a list of tokens at several scales
+        return None, final
+    if final.ndim == 4 and getattr(network, "output_fmt", "NCHW") == "NHWC":
+        last = final.detach().permute(0, 3, 1, 2).requires_grad_()
+        return last, last.permute(0, 2, 3, 1)
+    if final.ndim == 4:
+        last = final.detach().requires_grad_()
+        return last, last
+    before = getattr(network, "num_prefix_tokens", 0)
+    if final.ndim != 3 or final.shape[1] != before + size[0] * size[1]:
+        return None, final
+    last = final.detach()[:, before:].transpose(1, 2).reshape(len(final), -1, *size).requires_grad_()
+    return last, torch.cat([final.detach()[:, :before], last.flatten(2).transpose(1, 2)], dim=1)
 
 
 def create_timm(name: str, weights: str) -> TimmBackbone:

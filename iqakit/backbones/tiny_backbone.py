@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from iqakit.backbones.frozen_backbone import PRETRAINED, FrozenBackbone, freeze, random_seed, seeded, weights_label
+from iqakit.backbones.frozen_backbone import PRETRAINED, MappedBackbone, freeze, random_seed, seeded, weights_label
 from iqakit.contracts.backbone import InputSpec
-from iqakit.contracts.features import Features
+from iqakit.contracts.features import FeatureMaps, Features
 from iqakit.errors import MismatchError, UnknownNameError
 from iqakit.functional.pooling import spatial_mean_std
 from iqakit.storage.tensor_file import read_tensors
@@ -25,7 +25,7 @@ _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class TinyBackbone(FrozenBackbone):
+class TinyBackbone(MappedBackbone):
     """The tiny network as a backbone."""
 
 
@@ -64,17 +64,20 @@ class _TinyNetwork(nn.Module):
             nn.Conv2d(STAGE_DIMS[-1], EMBEDDING_DIM, 1, bias=kind == "none"), _norm(kind, EMBEDDING_DIM), nn.ReLU()
         )
 
-    def forward(self, images: Tensor) -> Features:
+    def forward(self, images: Tensor, with_maps: bool = False) -> Features | FeatureMaps:
         maps = images.contiguous(memory_format=torch.channels_last)
-        pooled = []
+        pooled, kept = [], []
         for stage in self.stages:
             maps = stage(maps)
             pooled.append(spatial_mean_std(maps))
-        return Features(
-            embedding=self.top(maps).mean(dim=(2, 3)),
+            kept.append(maps)
+        last = maps.detach().requires_grad_() if with_maps else maps
+        features = Features(
+            embedding=self.top(last).mean(dim=(2, 3)),
             stages=tuple(mean for mean, _ in pooled),
             deviations=tuple(deviation for _, deviation in pooled),
         )
+        return FeatureMaps(features, tuple(kept), last) if with_maps else features
 
 
 def create_tiny(name: str, weights: str) -> TinyBackbone:

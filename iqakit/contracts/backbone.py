@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor, nn
 
-    from iqakit.contracts.features import Features
+    from iqakit.contracts.features import FeatureMaps, Features
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +65,22 @@ class Backbone(Protocol):
 
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, over names, shapes and bytes of the tensors."""
+        ...
+
+
+@runtime_checkable
+class MapBackbone(Protocol):
+    """What a backbone may offer beside ``Backbone``: its maps before pooling.
+
+    Optional. ``iqakit explain`` draws the class-activation form from them; a backbone without them is explained from
+    tiles alone.
+    """
+
+    def maps(self, images: Tensor, tensors: Mapping[str, Tensor]) -> FeatureMaps:
+        """Maps of prepared images, to be called with gradients enabled.
+
+        Args:
+            images: As for ``forward``.
+            tensors: An adapter's tensors, laid over the module for this call; may be empty.
+        """
         ...
