@@ -36,7 +36,7 @@ from iqakit.contracts import Preprocessing
 from iqakit.imaging.batching import Prepared, stream
 from iqakit.imaging.channel_order import suspect_bgr
 from iqakit.imaging.decoding import decode
-from iqakit.imaging.preprocessing import resize, target_size
+from iqakit.imaging.preprocessing import resize_pixels, target_size
 
 PRE = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 REDUCE_TO = 768
@@ -184,10 +184,11 @@ def pixels_of_reduced(paths: Sequence[Path]) -> dict[str, float]:
     for path in paths:
         whole, reduced = decode(path), decode(path, reduce_to=REDUCE_TO)
         size = (whole.height, whole.width)
-        difference = (
-            resize(whole.pixels, PRE)[0].to(torch.int16) - resize(reduced.pixels, PRE, full_size=size)[0].to(torch.int16)
-        ).abs()
-        mean.append(float(difference.float().mean()))
+        difference = np.abs(
+            resize_pixels(whole.pixels, PRE)[0].astype(np.int16)
+            - resize_pixels(reduced.pixels, PRE, full_size=size)[0].astype(np.int16)
+        )
+        mean.append(float(difference.mean()))
         worst.append(float(difference.max()))
     return {"images": len(paths), "mean_levels": statistics.fmean(mean), "largest_levels": max(worst)}
 
@@ -202,7 +203,7 @@ def scores_of_reduced(paths: Sequence[Path], name: str) -> dict[str, float]:
         whole, reduced = decode(path), decode(path, reduce_to=REDUCE_TO)
         size = (whole.height, whole.width)
         scores = [
-            model.score(Image.fromarray(resize(one.pixels, PRE, full_size=size)[0].permute(1, 2, 0).numpy())).score
+            model.score(Image.fromarray(resize_pixels(one.pixels, PRE, full_size=size)[0].transpose(1, 2, 0))).score
             for one in (whole, reduced)
         ]
         moved.append(abs(scores[0] - scores[1]))
@@ -220,7 +221,7 @@ def suspected(paths: Sequence[Path]) -> dict[str, float]:
     return {
         "images": len(images),
         "suspected": sum(suspect_bgr(image) for image in images) / len(images),
-        "found_when_swapped": sum(suspect_bgr(image.flip(0)) for image in images) / len(images),
+        "found_when_swapped": sum(suspect_bgr(image[::-1]) for image in images) / len(images),
     }
 
 

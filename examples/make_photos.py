@@ -20,7 +20,7 @@ KINDS = (("as-it-is", None, 0), ("blurred", "gaussian-blur", 4), ("noisy", "whit
 def main() -> None:
     directory = Path(__file__).parent / "photos"
     for photo in photo_files():
-        pixels = decode(photo).pixels.float() / 255
+        pixels = torch.from_numpy(decode(photo).pixels).float() / 255
         for label, kind, level in KINDS:
             image = pixels if kind is None else degrade(pixels, kind, level, torch.Generator().manual_seed(0))
             array = (image * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()

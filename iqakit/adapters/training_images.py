@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from iqakit.contracts import Dataset, Preprocessing
-from iqakit.imaging.preprocessing import normalise, random_crop, resize
+from iqakit.imaging.tensors import normalise, random_crop, resize
 
 MEMORY_BUDGET = 3 * 1024**3
 """Bytes of decoded pixels kept: 3 GiB holds about 4,000 images of 512x512."""

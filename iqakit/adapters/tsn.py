@@ -34,7 +34,7 @@ from iqakit.functional.preference import (
     sample_pairs,
     thurstone_target,
 )
-from iqakit.imaging.preprocessing import prepare
+from iqakit.imaging.tensors import prepare
 
 SHARED_HEAD_SEED = 0
 """All heads that start from ``shared`` start from the weights that this seed gives, whatever the run's seed."""

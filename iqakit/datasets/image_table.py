@@ -56,9 +56,11 @@ def pixels_of(path: Path, name: str, task: str) -> Tensor:
     """
     if not is_there(path):
         raise ImageError(f"image {name!r} of {task} is not there: no file {path}")
-    from iqakit.imaging.decoding import decode  # torch and Pillow load only when pixels are wanted
+    import torch  # torch and Pillow load only when pixels are wanted
 
-    return decode(path).pixels
+    from iqakit.imaging.decoding import decode
+
+    return torch.from_numpy(decode(path).pixels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from iqakit.contracts.dataset import TaskFacts
@@ -94,7 +95,7 @@ def practice_identity() -> str:
 def _whole_task(files: tuple[Path, ...]) -> SyntheticTask:
     crops: dict[str, Tensor] = {}
     for file in files:
-        pixels = decode(file).pixels
+        pixels = torch.from_numpy(decode(file).pixels)
         for row in range(pixels.shape[1] // CROP):
             for column in range(pixels.shape[2] // CROP):
                 top, left = row * CROP, column * CROP

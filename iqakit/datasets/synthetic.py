@@ -218,7 +218,9 @@ class SyntheticTask:
         if self._kept is not None and key in self._kept:
             return self._kept[key].clone()
         source = self._photos[photo]
-        pixels: Tensor = source.clone() if isinstance(source, Tensor) else decode(source).pixels.contiguous()
+        pixels: Tensor = (
+            source.clone() if isinstance(source, Tensor) else torch.from_numpy(decode(source).pixels).contiguous()
+        )
         if kind is not None:
             generator = Generator().manual_seed(_seed_of(self._seed, photo, kind.code))
             pixels = (degrade(pixels.float() / 255, kind.name, level, generator) * 255).round().to(torch.uint8)

@@ -1,1 +1,1 @@
-"""Images to tensors: decoding, preparing, streaming."""
+"""Images to network input: decoding, preparing, streaming. Loads torch only in ``tensors`` and ``codecs``."""

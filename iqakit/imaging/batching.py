@@ -9,12 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from torch import Tensor
-
 from iqakit.contracts import Preprocessing
 from iqakit.errors import ConfigurationError, ImageError
 from iqakit.imaging.decoding import ImageSource, decode_reserving, describe, pixel_limit
-from iqakit.imaging.preprocessing import prepare
+from iqakit.imaging.preprocessing import Planes, prepare_pixels
 
 DECODING_BYTES: Final = 1_000_000_000
 """What the threads of one stream may take together while decoding; an image that needs more is decoded alone."""
@@ -28,14 +26,14 @@ class Prepared:
 
     Attributes:
         source: What was asked for.
-        image: float32 (3, h, w), channels last in memory.
+        image: float32 array (3, h, w), channels last in memory; ``torch.from_numpy`` makes a tensor of it.
         width: Width of the image as a viewer shows it.
         height: Its height.
         warnings: Names of what was done or doubted.
     """
 
     source: ImageSource
-    image: Tensor
+    image: Planes
     width: int
     height: int
     warnings: tuple[str, ...]
@@ -102,7 +100,7 @@ def _prepare(
 
     try:
         decoded = decode_reserving(source, limit, reduce_to, reserve)
-        image, more = prepare(decoded.pixels, pre, full_size=(decoded.height, decoded.width))
+        image, more = prepare_pixels(decoded.pixels, pre, full_size=(decoded.height, decoded.width))
         return Prepared(source, image, decoded.width, decoded.height, decoded.warnings + more)
     except ImageError as error:
         return Failed(source, error)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+
+from iqakit.imaging.preprocessing import Pixels, resample
 
 _SIDE: Final = 64
 _BANDS: Final = 4
@@ -25,7 +25,7 @@ _WEIGHTS: Final = np.array(
 _THRESHOLD: Final = 3.7
 
 
-def suspect_bgr(pixels: Tensor) -> bool:
+def suspect_bgr(pixels: Pixels) -> bool:
     """Whether an image looks as if red and blue were swapped.
 
     Conservative: its threshold was set so that, of each left-out part of the photos, less than 1 in 100 is suspected. So
@@ -37,7 +37,7 @@ def suspect_bgr(pixels: Tensor) -> bool:
     return min(pixels.shape[1:]) >= _SIDE and swap_evidence(pixels) > _THRESHOLD
 
 
-def swap_evidence(pixels: Tensor) -> float:
+def swap_evidence(pixels: Pixels) -> float:
     """Evidence that red and blue are swapped, in log odds; that of the swapped image is the same with the other sign.
 
     It weighs how much there is of each hue, and at what height, against the same of the swapped image. Source: own; a
@@ -46,11 +46,11 @@ def swap_evidence(pixels: Tensor) -> float:
     Args:
         pixels: uint8 (3, H, W).
     """
-    small = F.interpolate(pixels[None], (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False)[0]
-    return float((_WEIGHTS * (_colour_shares(small) - _colour_shares(small.flip(0)))).sum())
+    small = resample(pixels, (_SIDE, _SIDE))
+    return float((_WEIGHTS * (_colour_shares(small) - _colour_shares(small[::-1]))).sum())
 
 
-def _colour_shares(small: Tensor) -> NDArray[np.float64]:
+def _colour_shares(small: Pixels) -> NDArray[np.float64]:
     """How much of each hue there is, (4, 12): from top to bottom, in steps of 30 degrees from red.
 
     The cube root of the mean chroma (0-1) of the pixels of that hue in that band.
@@ -58,7 +58,7 @@ def _colour_shares(small: Tensor) -> NDArray[np.float64]:
     Args:
         small: uint8 (3, 64, 64).
     """
-    red, green, blue = small.numpy().astype(np.int64)
+    red, green, blue = small.astype(np.int64)
     high, low = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
     chroma = high - low
     unit = np.maximum(chroma, 1)

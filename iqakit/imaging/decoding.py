@@ -13,18 +13,19 @@ from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
-from torch import Tensor
 
 from iqakit.errors import ConfigurationError, ImageError
-from iqakit.imaging.arrays import from_array, from_tensor
+from iqakit.imaging.arrays import from_array, is_tensor
 from iqakit.imaging.colour import to_srgb
 from iqakit.imaging.formats import Kind, UnreadableError, open_picture, recognise
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DEFAULT_MAX_PIXELS: Final = 200_000_000
 """Pictures of more pixels than this are refused unless the caller allows more; it takes about 1.4 GB to decode."""
@@ -33,7 +34,7 @@ _BYTES_A_PIXEL: Final = 7  # Pillow takes 4, the result 3
 _COLOUR: Final = frozenset({"RGB", "RGBA", "RGBX", "LA", "L"})
 MAX_PIXELS_VARIABLE: Final = "IQAKIT_MAX_PIXELS"
 
-ImageSource = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | Tensor
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | Tensor"
 """What an image can come as: a path, an encoded file's bytes, a PIL image, a uint8 array (H, W, 3) in RGB order, or a
 tensor (3, H, W), uint8 or float in 0-1."""
 
@@ -49,7 +50,7 @@ class DecodedImage:
         warnings: Names of what was done or doubted, in the order it was.
     """
 
-    pixels: Tensor
+    pixels: NDArray[np.uint8]
     width: int
     height: int
     warnings: tuple[str, ...] = ()
@@ -89,7 +90,9 @@ def decode_reserving(
     name = describe(source)
     opening = _Opening(limit, reduce_to, reserve)
     try:
-        if isinstance(source, Tensor):
+        if is_tensor(source):
+            from iqakit.imaging.tensors import from_tensor  # torch is loaded already: here is a tensor
+
             pixels, warnings = from_tensor(source)
             return _decoded(pixels, warnings, limit)
         if isinstance(source, np.ndarray):
@@ -137,12 +140,12 @@ def describe(source: object) -> str:
         return f"{source.format or 'PIL'} image {source.width}x{source.height}"
     if isinstance(source, np.ndarray):
         return f"array {tuple(source.shape)} of {source.dtype}"
-    if isinstance(source, Tensor):
+    if is_tensor(source):
         return f"tensor {tuple(source.shape)} of {str(source.dtype).removeprefix('torch.')}"
     return f"an object of type {type(source).__name__}"
 
 
-def _decoded(pixels: Tensor, warnings: list[str], limit: int) -> DecodedImage:
+def _decoded(pixels: NDArray[np.uint8], warnings: list[str], limit: int) -> DecodedImage:
     height, width = pixels.shape[1:]
     _check_size(width, height, limit)
     return DecodedImage(pixels, width, height, tuple(warnings))
@@ -266,8 +269,7 @@ def _from_picture(picture: Image.Image, opening: _Opening, kind: Kind | None = N
     if orientation >= 5:
         width, height = height, width
     to_srgb(picture, view, warnings)
-    pixels = torch.from_numpy(out).permute(2, 0, 1)
-    return DecodedImage(pixels, width, height, tuple(dict.fromkeys(warnings)))
+    return DecodedImage(out.transpose(2, 0, 1), width, height, tuple(dict.fromkeys(warnings)))
 
 
 def _allocate(picture: Image.Image) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import IO, Final
 
-from PIL import Image, ImageFile, TiffImagePlugin, features
+from PIL import Image, ImageFile, features
 
 EXTRA_HINT: Final = 'pip install "iqakit[formats]"'
 
@@ -180,6 +180,8 @@ def _is_raw(stream: IO[bytes]) -> bool:
     head = stream.read(16)
     if head.startswith(b"MM\x00+"):
         raise UnreadableError("is a big-endian BigTIFF, which cannot be read; save it as an ordinary TIFF or PNG")
+    from PIL import TiffImagePlugin  # loaded already: only TIFF files come here
+
     tags = TiffImagePlugin.ImageFileDirectory_v2(head if head.startswith(b"II+") else head[:8])
     stream.seek(tags.next)
     tags.load(stream)

@@ -1,7 +1,8 @@
 """From pixels to a backbone's input: sizes, resizing, normalising.
 
 All of it follows one ``Preprocessing`` record, which an adapter carries with it. Everything here gives the same bits
-whatever the number of threads and whatever an image's layout in memory.
+whatever the number of threads and whatever an image's layout in memory. It works on arrays and never loads torch;
+``iqakit.imaging.tensors`` is the same for tensors.
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-import torch
-import torch.nn.functional as F
-from torch import Generator, Tensor
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from iqakit.contracts import InputSpec, Preprocessing
 from iqakit.errors import ConfigurationError, FileFormatError
 
-_INTERPOLATIONS = ("bilinear", "bicubic")
+Pixels = NDArray[np.uint8]
+"""(3, H, W), 8 bits, RGB."""
+Planes = NDArray[np.float32]
+"""(3, H, W), what a network takes."""
+
+_FILTERS: Final = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_INTERPOLATIONS: Final = tuple(_FILTERS)
 
 
 def preprocessing_for(spec: InputSpec, **overrides: Any) -> Preprocessing:
@@ -114,7 +121,7 @@ def target_size(height: int, width: int, pre: Preprocessing) -> tuple[int, int]:
         return pre.fixed_size
     short, long = min(height, width), max(height, width)
     scale = _ordinary_scale(short, pre)
-    new_short, new_long = _scaled(short, scale), _scaled(long, scale)
+    new_short, new_long = scaled_side(short, scale), scaled_side(long, scale)
     smallest = _up(pre.smallest_side, pre.multiple)
     if new_short * new_long > pre.max_pixels:
         scale = math.sqrt(pre.max_pixels / (short * long))
@@ -137,7 +144,8 @@ def _ordinary_scale(short: int, pre: Preprocessing) -> float:
     return max(1.0, pre.smallest_side / short)
 
 
-def _scaled(side: int, scale: float) -> int:
+def scaled_side(side: int, scale: float) -> int:
+    """The whole number nearest to ``side * scale``, at least 1."""
     return max(1, math.floor(side * scale + 0.5))
 
 
@@ -145,9 +153,9 @@ def _nearest(side: int, multiple: int) -> int:
     return max(1, (side + multiple // 2) // multiple) * multiple
 
 
-def resize(
-    pixels: Tensor, pre: Preprocessing, *, full_size: tuple[int, int] | None = None
-) -> tuple[Tensor, tuple[str, ...]]:
+def resize_pixels(
+    pixels: Pixels, pre: Preprocessing, *, full_size: tuple[int, int] | None = None
+) -> tuple[Pixels, tuple[str, ...]]:
     """Resize an image as ``pre`` says, antialiased.
 
     Args:
@@ -159,10 +167,9 @@ def resize(
         uint8 (3, h, w), channels last in memory, and the names of what was done beyond the ordinary: ``upscaled``,
         ``downscaled``, ``aspect-changed``.
     """
-    height, width = full_size or (int(pixels.shape[1]), int(pixels.shape[2]))
+    height, width = full_size or (pixels.shape[1], pixels.shape[2])
     target = target_size(height, width, pre)
-    warnings = _resize_warnings(height, width, target, pre)
-    return resize_to(pixels, target, pre.interpolation), warnings
+    return resample(pixels, target, pre.interpolation), _resize_warnings(height, width, target, pre)
 
 
 def _resize_warnings(height: int, width: int, target: tuple[int, int], pre: Preprocessing) -> tuple[str, ...]:
@@ -172,7 +179,7 @@ def _resize_warnings(height: int, width: int, target: tuple[int, int], pre: Prep
     if max(down, across) > 1 and (pre.fixed_size is not None or short < pre.smallest_side):
         warnings.append("upscaled")
     scale = _ordinary_scale(short, pre)
-    if pre.fixed_size is None and _scaled(height, scale) * _scaled(width, scale) > pre.max_pixels:
+    if pre.fixed_size is None and scaled_side(height, scale) * scaled_side(width, scale) > pre.max_pixels:
         warnings.append("downscaled")
     # Rounding to whole pixels and to multiples moves a side by less than this; it is not worth a word.
     slack = 1 + max(1, pre.multiple) / min(target)
@@ -181,7 +188,7 @@ def _resize_warnings(height: int, width: int, target: tuple[int, int], pre: Prep
     return tuple(warnings)
 
 
-def resize_to(pixels: Tensor, size: tuple[int, int], interpolation: str = "bilinear") -> Tensor:
+def resample(pixels: Pixels, size: tuple[int, int], interpolation: str = "bilinear") -> Pixels:
     """Resize to exactly (height, width), antialiased, in 8 bits.
 
     Args:
@@ -190,82 +197,40 @@ def resize_to(pixels: Tensor, size: tuple[int, int], interpolation: str = "bilin
         interpolation: ``"bilinear"`` or ``"bicubic"``.
 
     Returns:
-        uint8 (3, h, w), channels last in memory. The same bits whatever the layout of ``pixels``.
+        uint8 (3, h, w), channels last in memory; ``pixels`` or a view of them where they are of that size and layout.
+        The same bits whatever the layout of ``pixels``.
     """
-    image = channels_last(pixels)
-    if tuple(image.shape[1:]) == size:
-        return image
-    resized = F.interpolate(image[None], size, mode=interpolation, antialias=True, align_corners=False)
-    return channels_last(resized[0])
+    rows = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    if rows.shape[:2] != size:
+        rows = np.array(Image.fromarray(rows).resize((size[1], size[0]), _FILTERS[interpolation]))
+    return rows.transpose(2, 0, 1)
 
 
-def channels_last(pixels: Tensor) -> Tensor:
-    """The same (3, H, W), laid out as (H, W, 3) in memory.
-
-    Torch picks its kernels by layout, and they round differently, so there must be one layout.
-    """
-    channels, _, width = pixels.shape
-    if pixels.stride() == (1, width * channels, channels):
-        return pixels
-    return pixels.permute(1, 2, 0).clone(memory_format=torch.contiguous_format).permute(2, 0, 1)
-
-
-def normalise(pixels: Tensor, pre: Preprocessing) -> Tensor:
-    """(pixels / 255 - mean) / std.
-
-    Args:
-        pixels: uint8 (..., 3, H, W).
-        pre: Holds mean and std.
-
-    Returns:
-        float32, same shape and layout.
-    """
-    mean = torch.tensor(pre.mean, dtype=torch.float32, device=pixels.device)
-    std = torch.tensor(pre.std, dtype=torch.float32, device=pixels.device)
-    width = int(pixels.shape[-1])
-    if pixels.ndim == 3 and pixels.stride() == (1, width * 3, 3):
-        # The same sums as below, on whole rows: five times as fast as steps of three channels.
-        rows = pixels.permute(1, 2, 0).reshape(-1, width * 3).to(torch.float32)
-        rows.div_(255).sub_(mean.repeat(width)).div_(std.repeat(width))
-        return rows.view(-1, width, 3).permute(2, 0, 1)
-    return pixels.to(torch.float32).div_(255).sub_(mean.view(3, 1, 1)).div_(std.view(3, 1, 1))
-
-
-def prepare(
-    pixels: Tensor, pre: Preprocessing, *, full_size: tuple[int, int] | None = None
-) -> tuple[Tensor, tuple[str, ...]]:
-    """Resize and normalise: float32 (3, h, w), channels last in memory, and warnings. See ``resize``."""
-    resized, warnings = resize(pixels, pre, full_size=full_size)
-    return normalise(resized, pre), warnings
-
-
-def random_crop(pixels: Tensor, size: int | tuple[int, int], generator: Generator, *, flip: bool = True) -> Tensor:
-    """A crop at a random place, for training.
-
-    An image smaller than the crop is first enlarged, aspect kept, until the crop just fits: reflected borders would
-    show the network edges that no image has.
+def normalise_pixels(pixels: Pixels, pre: Preprocessing) -> Planes:
+    """(pixels / 255 - mean) / std, in float32.
 
     Args:
         pixels: uint8 (3, H, W).
-        size: Height and width of the crop, or one number for both.
-        generator: Where to draw from, on the CPU.
-        flip: Mirror left to right, half of the time.
+        pre: Holds mean and std.
 
     Returns:
-        uint8 (3, h, w); a view of ``pixels`` where nothing had to be changed.
+        float32 (3, H, W), channels last in memory.
     """
-    high, wide = (size, size) if isinstance(size, int) else size
-    height, width = int(pixels.shape[1]), int(pixels.shape[2])
-    scale = max(high / height, wide / width)
-    if scale > 1:
-        pixels = resize_to(pixels, (max(high, _scaled(height, scale)), max(wide, _scaled(width, scale))))
-        height, width = int(pixels.shape[1]), int(pixels.shape[2])
-    top = int(torch.randint(height - high + 1, (), generator=generator))
-    left = int(torch.randint(width - wide + 1, (), generator=generator))
-    crop = pixels[:, top : top + high, left : left + wide]
-    if flip and bool(torch.randint(2, (), generator=generator)):
-        crop = crop.flip(2)
-    return crop
+    _, height, width = pixels.shape
+    # On whole rows: several times as fast as steps of three channels.
+    rows = np.ascontiguousarray(pixels.transpose(1, 2, 0)).reshape(height, width * 3).astype(np.float32)
+    rows /= np.float32(255)
+    rows -= np.tile(np.array(pre.mean, dtype=np.float32), width)
+    rows /= np.tile(np.array(pre.std, dtype=np.float32), width)
+    return rows.reshape(height, width, 3).transpose(2, 0, 1)
+
+
+def prepare_pixels(
+    pixels: Pixels, pre: Preprocessing, *, full_size: tuple[int, int] | None = None
+) -> tuple[Planes, tuple[str, ...]]:
+    """Resize and normalise: float32 (3, h, w), channels last in memory, and warnings. See ``resize_pixels``."""
+    resized, warnings = resize_pixels(pixels, pre, full_size=full_size)
+    return normalise_pixels(resized, pre), warnings
 
 
 def preprocessing_to_json(pre: Preprocessing) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from iqakit.errors import ConfigurationError
 from iqakit.functional.calibration import fit_calibration
 from iqakit.functional.correlation import srcc
 from iqakit.functional.heads import head_input, head_scores
-from iqakit.imaging.preprocessing import prepare
+from iqakit.imaging.tensors import prepare
 from iqakit.runtimes.torch_runtime import TorchRuntime
 
 CUSTOMARY_SCALES = ((0.0, 1.0), (1.0, 5.0), (0.0, 5.0), (0.0, 10.0), (0.0, 100.0))

@@ -266,7 +266,7 @@ class QualityModel:
                 groups.setdefault(tuple(item.image.shape), []).append(index)
         for members in groups.values():
             prepared = [item for item in (items[index] for index in members) if isinstance(item, Prepared)]
-            outputs = self.outputs(torch.stack([item.image for item in prepared]))
+            outputs = self.outputs(torch.stack([torch.from_numpy(item.image) for item in prepared]))
             weights = self.weights(outputs, combiner, task, settings)
             rows |= zip(members, self._score_rows(prepared, outputs, weights), strict=True)
         return [rows[index] for index in range(len(items))]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from iqakit.contracts import Dataset, Features, Preprocessing, Progress, Sample, TaskFacts
 from iqakit.errors import ConfigurationError, ImageError
-from iqakit.imaging.preprocessing import prepare
+from iqakit.imaging.tensors import prepare
 from iqakit.runtimes.torch_runtime import TorchRuntime, join_features
 from iqakit.storage.checkpoint import FileCheckpoint
 

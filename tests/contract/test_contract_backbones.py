@@ -10,7 +10,8 @@ import torch
 from iqakit.contracts import Backbone, Features
 from iqakit.errors import IqakitError
 from iqakit.functional.overlay import overlay_call
-from iqakit.imaging.preprocessing import prepare, preprocessing_for
+from iqakit.imaging.preprocessing import preprocessing_for
+from iqakit.imaging.tensors import prepare
 from iqakit.plugins.catalog import catalog
 
 SMALL = {"timm": ["test_resnet.r160_in1k"], "tiny": ["tiny", "tiny:groupnorm", "tiny:layernorm", "tiny:none"]}

@@ -16,7 +16,7 @@ from iqakit.contracts import FEATURE_KINDS, HEAD_KINDS, Adapter, AdapterEntry, B
 from iqakit.errors import ConfigurationError, UnknownNameError
 from iqakit.functional.heads import head_input, head_scores
 from iqakit.functional.overlay import overlay_call
-from iqakit.imaging.preprocessing import prepare
+from iqakit.imaging.tensors import prepare
 from iqakit.pipeline import model as model_module
 from iqakit.pipeline.fitting import fit_tasks
 from iqakit.pipeline.model import QualityModel

@@ -24,7 +24,8 @@ from iqakit.functional.correlation import srcc
 from iqakit.functional.heads import head_input, head_scores
 from iqakit.functional.overlay import overlay_call
 from iqakit.functional.preference import fidelity_loss
-from iqakit.imaging.preprocessing import prepare, preprocessing_for
+from iqakit.imaging.preprocessing import preprocessing_for
+from iqakit.imaging.tensors import prepare
 from iqakit.pipeline.fitting import SilentProgress
 from iqakit.pipeline.reading import bare_features
 from iqakit.runtimes.torch_runtime import TorchRuntime
@@ -187,7 +188,7 @@ def test_first_loss_is_the_textbook_one(context: Callable[..., FitContext]) -> N
     result = fit(replace(config, update_statistics="never", flip=False, crop=96), made)
     # Crops of 96 are larger than the pictures of 72, so each is the whole picture enlarged: nothing is random.
     from iqakit.functional.preference import sample_pairs
-    from iqakit.imaging.preprocessing import normalise, random_crop
+    from iqakit.imaging.tensors import normalise, random_crop
 
     generator = torch.Generator().manual_seed(0)
     seed = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(0)))

@@ -54,7 +54,7 @@ def test_crops_share_no_pixel() -> None:
     originals = {whole.sample(i).content: whole.image(i) for i in range(208) if whole.recipe(i)[2] == 0}
     from iqakit.imaging.decoding import decode
 
-    china = decode(practice.photo_files()[0]).pixels
+    china = torch.from_numpy(decode(practice.photo_files()[0]).pixels)
     rebuilt = torch.cat([torch.cat([originals[f"china-{r}-{c}"] for c in range(4)], dim=2) for r in range(2)], dim=1)
     assert torch.equal(rebuilt, china[:, :320, :640])
 

@@ -29,7 +29,7 @@ CHINA, FLOWER = folder_of_photos() / "china.jpg", folder_of_photos() / "flower.j
 def crops() -> list[Tensor]:
     """Three places of each photo, with little and with much detail."""
     places = ((20, 40), (120, 240), (260, 440))
-    photos = [decode(file).pixels for file in (CHINA, FLOWER)]
+    photos = [torch.from_numpy(decode(file).pixels) for file in (CHINA, FLOWER)]
     return [p[:, y : y + 160, x : x + 192].contiguous() for p in photos for y, x in places]
 
 
@@ -102,7 +102,7 @@ def test_it_follows_the_contract(crops: list[Tensor]) -> None:
     assert [task.sample(i).score for i in range(5)] == [6, 5, 1, 5, 1]
     assert {task.sample(i).content for i in range(len(task))} == {"000-china", "001"}
     assert task.path(0) is None
-    assert torch.equal(task.image(0), decode(CHINA).pixels)
+    assert torch.equal(task.image(0), torch.from_numpy(decode(CHINA).pixels))
     image = task.image(7)
     assert image.dtype == torch.uint8
     assert image.shape == crops[3].shape

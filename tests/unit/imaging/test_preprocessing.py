@@ -14,17 +14,12 @@ from PIL import Image
 from iqakit.contracts import InputSpec, Preprocessing
 from iqakit.errors import ConfigurationError, FileFormatError
 from iqakit.imaging.preprocessing import (
-    channels_last,
-    normalise,
-    prepare,
     preprocessing_for,
     preprocessing_from_json,
     preprocessing_to_json,
-    random_crop,
-    resize,
-    resize_to,
     target_size,
 )
+from iqakit.imaging.tensors import channels_last, normalise, prepare, random_crop, resize, resize_to
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PLAIN = Preprocessing(MEAN, STD)
@@ -149,7 +144,7 @@ def test_threads_do_not_change_a_bit() -> None:
     code = (
         "import hashlib, numpy, torch\n"
         "from iqakit.contracts import Preprocessing\n"
-        "from iqakit.imaging.preprocessing import prepare\n"
+        "from iqakit.imaging.tensors import prepare\n"
         "def digest():\n"
         "    found = hashlib.sha256()\n"
         "    for name in ('bilinear', 'bicubic'):\n"
