@@ -53,6 +53,68 @@ def _all_at_once(statistic: Statistic, x: Tensor, y: Tensor, drawn: Tensor) -> T
     return _weighted_pearson(x, y, times)
 
 
+def bootstrap_values(
+    statistic: Statistic, prediction: Tensor, target: Tensor, *, generator: Generator, repeats: int = 1000
+) -> Tensor:
+    """A statistic of each of many resamples of the images.
+
+    Images are drawn with replacement, as many as there are. SRCC, PLCC and RMSE are computed for many resamples at once,
+    others one by one.
+
+    Args:
+        statistic: Function of (prediction, target), e.g. ``correlation.srcc``.
+        prediction: (N,), N at least 2.
+        target: (N,).
+        generator: Source of randomness, on the CPU.
+        repeats: B, number of resamples, at least 1.
+
+    Returns:
+        (B,), float64; nan where the statistic is undefined (one input constant).
+
+    Raises:
+        ConfigurationError: The shapes are not (N,) and (N,), a value is not finite, or ``repeats`` is below 1.
+    """
+    x, y = checked_pair(prediction.detach(), target.detach())
+    if repeats < 1:
+        raise ConfigurationError(f"a bootstrap needs at least 1 resample; found {repeats}; 1000 is usual")
+    n = len(x)
+    found: list[Tensor] = []
+    done = 0
+    while done < repeats:
+        rows = min(repeats - done, max(1, _AT_ONCE // n))
+        drawn = torch.randint(n, (rows, n), generator=generator)
+        values = _all_at_once(statistic, x, y, drawn)
+        if values is None:
+            values = torch.stack([statistic(x[index], y[index]).cpu().double() for index in drawn])
+        found.append(values)
+        done += rows
+    return torch.cat(found)
+
+
+def percentile_interval(values: Tensor, level: float = 0.95) -> tuple[Tensor, Tensor]:
+    """The interval that holds the middle share of resampled values.
+
+    Args:
+        values: (B,); those that are nan are skipped.
+        level: Share of the distribution that the interval covers, between 0 and 1.
+
+    Returns:
+        Lower and upper end, 0-dim float64; both nan where every value was skipped.
+
+    Raises:
+        ConfigurationError: ``level`` is out of range.
+    """
+    if not 0 < level < 1:
+        raise ConfigurationError(f"the interval's level must lie between 0 and 1; found {level}; 0.95 is usual")
+    values = values[~values.isnan()].double()
+    if len(values) == 0:
+        nan = torch.tensor(float("nan"), dtype=torch.float64)
+        return nan, nan.clone()
+    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = torch.quantile(values, ends)
+    return low, high
+
+
 def bootstrap_interval(
     statistic: Statistic,
     prediction: Tensor,
@@ -64,9 +126,8 @@ def bootstrap_interval(
 ) -> tuple[Tensor, Tensor]:
     """Percentile interval of a statistic over resampled images.
 
-    Images are drawn with replacement, as many as there are. Resamples for which the statistic is nan (one input constant)
-    are skipped. The percentile form keeps within the statistic's range and needs no further assumption; with few images
-    it is somewhat too narrow. SRCC, PLCC and RMSE are computed for many resamples at once, others one by one.
+    Resamples for which the statistic is nan (one input constant) are skipped. The percentile form keeps within the
+    statistic's range and needs no further assumption; with few images it is somewhat too narrow.
 
     Args:
         statistic: Function of (prediction, target), e.g. ``correlation.srcc``.
@@ -82,27 +143,6 @@ def bootstrap_interval(
     Raises:
         ConfigurationError: The shapes are not (N,) and (N,), a value is not finite, or a setting is out of range.
     """
-    x, y = checked_pair(prediction.detach(), target.detach())
-    if repeats < 1:
-        raise ConfigurationError(f"a bootstrap needs at least 1 resample; found {repeats}; 1000 is usual")
-    if not 0 < level < 1:
-        raise ConfigurationError(f"the interval's level must lie between 0 and 1; found {level}; 0.95 is usual")
-    n = len(x)
-    found: list[Tensor] = []
-    done = 0
-    while done < repeats:
-        rows = min(repeats - done, max(1, _AT_ONCE // n))
-        drawn = torch.randint(n, (rows, n), generator=generator)
-        values = _all_at_once(statistic, x, y, drawn)
-        if values is None:
-            values = torch.stack([statistic(x[index], y[index]).cpu().double() for index in drawn])
-        found.append(values)
-        done += rows
-    values = torch.cat(found)
-    values = values[~values.isnan()]
-    if len(values) == 0:
-        nan = torch.tensor(float("nan"), dtype=torch.float64)
-        return nan, nan.clone()
-    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    low, high = torch.quantile(values, ends)
-    return low, high
+    percentile_interval(torch.empty(0), level)  # what is wrong with the level is said before the work
+    values = bootstrap_values(statistic, prediction, target, generator=generator, repeats=repeats)
+    return percentile_interval(values, level)
