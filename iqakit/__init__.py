@@ -45,8 +45,8 @@ def fit(
         model: The model's directory.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         settings: The method's settings, by name.
-        **options: ``backbone``, ``weights``, ``adapter``, ``task``, ``epochs``, ``seed``, ``resume``, ``workers`` and
-            ``progress``, as for ``iqakit.pipeline.fitting.fit_tasks``.
+        **options: ``backbone``, ``weights``, ``adapter``, ``task``, ``preset``, ``epochs``, ``seed``, ``resume``,
+            ``workers`` and ``progress``, as for ``iqakit.pipeline.fitting.fit_tasks``.
     """
     from iqakit.pipeline.fitting import fit_tasks
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from iqakit.adapters.settings import LinearConfig, TsnConfig
+from iqakit.adapters.settings import TSN_PRESETS, LinearConfig, TsnConfig
 from iqakit.contracts.entries import AdapterEntry
 from iqakit.hookspecs import hookimpl
 
@@ -30,7 +30,12 @@ def iqakit_adapters() -> Iterable[AdapterEntry]:
     """The built-in adaptation methods."""
     return (
         AdapterEntry(
-            "linear", "fit", "A head alone, by ridge regression on frozen features: seconds", LinearConfig, _linear
+            "linear",
+            "fit",
+            "A head alone, by ridge regression on frozen features: seconds",
+            LinearConfig,
+            _linear,
+            independent=True,
         ),
         AdapterEntry(
             "tsn",
@@ -38,5 +43,7 @@ def iqakit_adapters() -> Iterable[AdapterEntry]:
             "Task-specific normalization: a head and the normalization layers, learned from pairs",
             TsnConfig,
             _tsn,
+            presets=TSN_PRESETS,
+            independent=True,
         ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from iqakit.errors import ConfigurationError
@@ -25,63 +25,31 @@ class LinearConfig:
             raise ConfigurationError(f"penalty must be above 0, but it is {self.penalty}")
 
 
-_RECIPES: dict[str, dict[str, Any]] = {
-    # Own: ridge start, all pairs of a batch, one cycle of the learning rate.
-    "default": {
-        "features": "all-stages",
-        "head_start": "ridge",
-        "pairs": "within-batch",
-        "warmup_epochs": 0,
-        "epochs": 5,
-        "learning_rate": 3e-4,
-        "schedule": "one-cycle",
-        "step_epochs": 4,
-        "weight_decay": 0.0,
-        "averaging": 0.95,
-        "batch_size": 16,
-        "warmup_batch_size": 64,
-        "update_statistics": "never",
-    },
-    # The two settings of the released TSN code (Zhang et al., IEEE TIP 33:1898-1910, 2024).
-    "published-a": {
-        "features": "embedding",
-        "head_start": "shared",
-        "pairs": "sampled",
-        "warmup_epochs": 4,
-        "epochs": 8,
-        "learning_rate": 2e-4,
-        "schedule": "step",
-        "step_epochs": 4,
-        "weight_decay": 5e-4,
-        "averaging": 0.0,
-        "batch_size": 32,
-        "warmup_batch_size": 128,
-        "update_statistics": "first-epoch",
-    },
-    "published-b": {
-        "features": "embedding",
-        "head_start": "shared",
-        "pairs": "sampled",
-        "warmup_epochs": 3,
-        "epochs": 6,
-        "learning_rate": 1e-3,
-        "schedule": "step",
-        "step_epochs": 6,
-        "weight_decay": 5e-4,
-        "averaging": 0.0,
-        "batch_size": 32,
-        "warmup_batch_size": 128,
-        "update_statistics": "first-epoch",
-    },
+_PUBLISHED: dict[str, Any] = {
+    "features": "embedding",
+    "head_start": "shared",
+    "pairs": "sampled",
+    "loss": "fidelity",
+    "schedule": "step",
+    "weight_decay": 5e-4,
+    "averaging": 0.0,
+    "batch_size": 32,
+    "warmup_batch_size": 128,
+    "update_statistics": "first-epoch",
 }
+TSN_PRESETS: dict[str, dict[str, Any]] = {
+    # The two settings of the released TSN code (Zhang et al., IEEE TIP 33:1898-1910, 2024).
+    "paper-a": {**_PUBLISHED, "warmup_epochs": 4, "epochs": 8, "learning_rate": 2e-4, "step_epochs": 4},
+    "paper-b": {**_PUBLISHED, "warmup_epochs": 3, "epochs": 6, "learning_rate": 1e-3, "step_epochs": 6},
+}
+"""Settings of ``tsn`` by name; what they leave out is as ``TsnConfig`` says."""
 
 
 @dataclass(frozen=True, slots=True)
 class TsnConfig:
-    """Settings of ``tsn``. What is None is as the recipe says.
+    """Settings of ``tsn``. The defaults are our own; the published ones are ``TSN_PRESETS``.
 
     Attributes:
-        recipe: ``"default"`` (own), or one of the two published settings.
         features: The head's input: every stage's statistics and the embedding, or the embedding alone.
         head_start: Where the head starts: from ridge regression on the bare features, or from the same random
             weights for every task, as published.
@@ -89,6 +57,9 @@ class TsnConfig:
         pair_count: How many pairs are drawn for ``"sampled"``; None: ten an image.
         target: ``"binary"``: 1 where the first image's score is higher; ``"continuous"``: Thurstone's probability
             from the scores' standard deviations, which the data must have.
+        loss: ``"fidelity"`` holds pairs to the human order; ``"plcc"`` and ``"smooth-l1"`` hold the outputs of a batch to
+            a line through the human scores; with a plus, both.
+        regression_weight: Weight of the second loss where there are two.
         warmup_epochs: Epochs of stage 1, the head alone.
         epochs: Epochs of stage 2, the head with normalization weight and bias.
         learning_rate: Adam's highest learning rate.
@@ -100,36 +71,36 @@ class TsnConfig:
         averaging: Decay a step of the running average of weights that is validated and kept; 0: the last weights.
         batch_size: Stage 2: images a batch (``"within-batch"``) or pairs a batch (``"sampled"``).
         warmup_batch_size: The same for stage 1.
-        crop: Side of the random square crops, in pixels.
+        crop: Side of the random square crops, in pixels; 0: whole images, one pass each.
         flip: Whether crops are mirrored left-right half of the time.
         update_statistics: When batch statistics are used and running ones move: stage 2's first epoch, always or never.
+            With whole images a batch is one image, so it must be never.
         precision: Arithmetic of the training passes; validation and scoring are always float32.
     """
 
-    recipe: Literal["default", "published-a", "published-b"] = "default"
-    features: Literal["all-stages", "embedding"] | None = None
-    head_start: Literal["ridge", "shared"] | None = None
-    pairs: Literal["within-batch", "sampled"] | None = None
+    features: Literal["all-stages", "embedding"] = "all-stages"
+    head_start: Literal["ridge", "shared"] = "ridge"
+    pairs: Literal["within-batch", "sampled"] = "within-batch"
     pair_count: int | None = None
     target: Literal["binary", "continuous"] = "binary"
-    warmup_epochs: int | None = None
-    epochs: int | None = None
-    learning_rate: float | None = None
-    schedule: Literal["one-cycle", "step"] | None = None
-    step_epochs: int | None = None
-    weight_decay: float | None = None
+    loss: Literal["fidelity", "plcc", "smooth-l1", "fidelity+plcc", "fidelity+smooth-l1"] = "fidelity"
+    regression_weight: float = 1.0
+    warmup_epochs: int = 0
+    epochs: int = 5
+    learning_rate: float = 3e-4
+    schedule: Literal["one-cycle", "step"] = "one-cycle"
+    step_epochs: int = 4
+    weight_decay: float = 0.0
     anchor: float = 0.0
-    averaging: float | None = None
-    batch_size: int | None = None
-    warmup_batch_size: int | None = None
+    averaging: float = 0.95
+    batch_size: int = 16
+    warmup_batch_size: int = 64
     crop: int = 384
     flip: bool = True
-    update_statistics: Literal["first-epoch", "always", "never"] | None = None
+    update_statistics: Literal["first-epoch", "always", "never"] = "never"
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        if self.recipe not in _RECIPES:
-            raise ConfigurationError(f"recipe must be one of {', '.join(_RECIPES)}, but it is {self.recipe!r}")
         for name, least in (
             ("warmup_epochs", 0),
             ("epochs", 0),
@@ -137,20 +108,20 @@ class TsnConfig:
             ("warmup_batch_size", 2),
             ("pair_count", 1),
             ("step_epochs", 1),
-            ("crop", 32),
             ("weight_decay", 0),
             ("anchor", 0),
+            ("regression_weight", 0),
+            ("learning_rate", 0),
         ):
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise ConfigurationError(f"{name} must be at least {least}, but it is {value}")
-        if self.learning_rate is not None and not self.learning_rate >= 0:
-            raise ConfigurationError(f"learning_rate must be at least 0, but it is {self.learning_rate}")
-        if self.averaging is not None and not 0 <= self.averaging < 1:
+        if self.crop != 0 and not self.crop >= 32:
+            raise ConfigurationError(f"crop must be at least 32, or 0 for whole images, but it is {self.crop}")
+        if self.crop == 0 and self.update_statistics != "never":
+            raise ConfigurationError(
+                f"whole images pass one by one, which leaves no batch to take statistics of; with crop=0 set "
+                f"update_statistics=never, not {self.update_statistics}"
+            )
+        if not 0 <= self.averaging < 1:
             raise ConfigurationError(f"averaging must be at least 0 and below 1, but it is {self.averaging}")
-
-    def resolved(self) -> TsnConfig:
-        """The same settings with everything that the recipe decides filled in."""
-        recipe = _RECIPES[self.recipe]
-        missing = {f.name: recipe[f.name] for f in fields(self) if f.name in recipe and getattr(self, f.name) is None}
-        return replace(self, **missing)

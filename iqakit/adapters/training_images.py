@@ -72,9 +72,30 @@ class TrainingImages:
         Returns:
             (N, 3, side, side), float32, normalised.
         """
-        images = list(self._threads.map(self._pixels, indices))
-        for index, pixels in zip(indices, images, strict=True):
-            self._keep(index, pixels)
+        images = self._decoded(indices)
         return normalise(
             torch.stack([random_crop(pixels, side, generator, flip=flip) for pixels in images]), self._preprocessing
         )
+
+    def whole(self, indices: Sequence[int], flip: bool, generator: Generator) -> list[Tensor]:
+        """Whole images, as they are scored.
+
+        Args:
+            indices: Which images.
+            flip: Whether half of them are mirrored left-right.
+            generator: The source of randomness; drawn from in the order of ``indices``.
+
+        Returns:
+            One (3, h, w) an image, float32, normalised.
+        """
+        mirrored = torch.randint(2, (len(indices),), generator=generator).bool() if flip else torch.zeros(len(indices))
+        return [
+            normalise(pixels.flip(2) if mirror else pixels, self._preprocessing)
+            for pixels, mirror in zip(self._decoded(indices), mirrored, strict=True)
+        ]
+
+    def _decoded(self, indices: Sequence[int]) -> list[Tensor]:
+        images = list(self._threads.map(self._pixels, indices))
+        for index, pixels in zip(indices, images, strict=True):
+            self._keep(index, pixels)
+        return images

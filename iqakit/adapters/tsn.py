@@ -5,15 +5,15 @@ output is Thurstone's quality scale: the probability that x is better than y is 
 by the fidelity loss. The head is free in training and a cosine when scoring, so heads of different tasks can be mixed.
 
 Source: Zhang, Ma, Zhai, Yang, "Task-Specific Normalization for Continual Learning of Blind Image Quality Models", IEEE
-TIP 33:1898-1910, 2024 (the recipes ``published-a`` and ``published-b``). The ``default`` recipe (statistics of every stage
-as head input, ridge start, all pairs of a batch, one cycle of the learning rate) is own.
+TIP 33:1898-1910, 2024 (the presets ``paper-a`` and ``paper-b``). The defaults (statistics of every stage as head input,
+ridge start, all pairs of a batch, one cycle of the learning rate) are own.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -22,18 +22,12 @@ from torch import Generator, Tensor
 from iqakit.adapters.linear_probe import ridge_head
 from iqakit.adapters.settings import TsnConfig
 from iqakit.adapters.training_images import TrainingImages, human_scores
-from iqakit.contracts import Adapter, Dataset, Features, FitContext, FitResult, Preprocessing
+from iqakit.adapters.tsn_loss import Batch, TrainingPairs
+from iqakit.contracts import Adapter, Features, FitContext, FitResult, Preprocessing
 from iqakit.errors import ConfigurationError, MismatchError, TrainingError
 from iqakit.functional.correlation import srcc
 from iqakit.functional.heads import head_input, head_input_dim, head_scores
 from iqakit.functional.overlay import overlay_call, trainable_overlay
-from iqakit.functional.preference import (
-    fidelity_loss,
-    pairs_within_batch,
-    preference_probability,
-    sample_pairs,
-    thurstone_target,
-)
 from iqakit.imaging.tensors import prepare
 
 SHARED_HEAD_SEED = 0
@@ -41,14 +35,6 @@ SHARED_HEAD_SEED = 0
 _HEAD = "head"
 _SAVE_EVERY = 200
 """Steps between two saves inside an epoch, so that a kill loses minutes and not an epoch of a large set."""
-
-
-@dataclass(slots=True)
-class _Batch:
-    """One step's crops and pairs: ``images`` index the training set, ``pairs`` (P, 2) index ``images``."""
-
-    images: list[int]
-    pairs: Tensor
 
 
 class TaskSpecificNormalization:
@@ -64,9 +50,7 @@ class TaskSpecificNormalization:
             MismatchError: The backbone has no normalization tensors.
             TrainingError: The loss stopped being a number.
         """
-        config = self.config.resolved()
-        if context.epochs is not None:
-            config = replace(config, epochs=context.epochs)
+        config = self.config if context.epochs is None else replace(self.config, epochs=context.epochs)
         return _Training(config, context).run()
 
 
@@ -83,8 +67,6 @@ class _Training:
                 f"adapter tsn learns normalization layers, but backbone {self.backbone.id} has none; "
                 "take another backbone, or --adapter linear"
             )
-        self.scores = human_scores(context.train)
-        self.deviations = _score_deviations(context.train) if config.target == "continuous" else None
         self.side = _crop_side(context.preprocessing, config.crop)
         # One number fixes every later draw; each step has a generator of its own, so a cut run goes on exactly.
         self.seed = int(torch.randint(2**62, (), generator=context.generator))
@@ -92,10 +74,8 @@ class _Training:
         self.head = self._first_head().to(context.device).requires_grad_(True)
         self.trained = {name: tensor for name, tensor in self.overlay.items() if tensor.requires_grad}
         self.start = {name: tensor.detach().clone() for name, tensor in self.trained.items()} if config.anchor else {}
-        self.pairs = self._fixed_pairs()
-        self.optimiser = torch.optim.Adam(
-            [*self.trained.values(), self.head], lr=0.0, weight_decay=config.weight_decay or 0.0
-        )
+        self.pairs = TrainingPairs(context.train, config, self._generator(0, 0))
+        self.optimiser = torch.optim.Adam([*self.trained.values(), self.head], lr=0.0, weight_decay=config.weight_decay)
         self.average: dict[str, Tensor] | None = None
         self.best: dict[str, Tensor] = {}
         self.best_figure = -math.inf
@@ -108,7 +88,7 @@ class _Training:
     # -- what is learned from ------------------------------------------------------------------------------------------
 
     def _first_head(self) -> Tensor:
-        kind = self.config.features or "embedding"
+        kind = self.config.features
         if self.config.head_start == "ridge":
             weight, _, _ = ridge_head(head_input(self.context.train_features, kind), self.context.train)
             return weight
@@ -116,49 +96,25 @@ class _Training:
         bound = 1 / math.sqrt(width)
         return (torch.rand(width, generator=Generator().manual_seed(SHARED_HEAD_SEED)) * 2 - 1) * bound
 
-    def _fixed_pairs(self) -> Tensor | None:
-        if self.config.pairs != "sampled":
-            return None
-        count = len(self.scores)
-        wanted = self.config.pair_count or 10 * count
-        return sample_pairs(count, min(wanted, count * (count - 1) // 2), self._generator(0, 0))
-
     def _generator(self, epoch: int, step: int) -> Generator:
         return Generator().manual_seed((self.seed + 1_000_003 * epoch + step) % 2**63)
 
-    def _batches(self, epoch: int) -> list[_Batch]:
-        warmup = epoch <= (self.config.warmup_epochs or 0)
-        size = (self.config.warmup_batch_size if warmup else self.config.batch_size) or 16
-        generator = self._generator(epoch, 0)
-        if self.pairs is not None:
-            order = self.pairs[torch.randperm(len(self.pairs), generator=generator)]
-            chunks = torch.split(order, size)
-            return [_Batch(chunk.T.flatten().tolist(), torch.arange(2 * len(chunk)).view(2, -1).T) for chunk in chunks]
-        order = torch.randperm(len(self.scores), generator=generator)
-        # Even parts instead of a small last one: batch statistics and pairs need company.
-        count = min(round(len(order) / size), len(order) // 2)
-        chunks = order.tensor_split(max(1, count))
-        return [_Batch(chunk.tolist(), pairs_within_batch(len(chunk))) for chunk in chunks]
-
-    def _target(self, batch: _Batch) -> Tensor:
-        index = torch.tensor(batch.images)[batch.pairs]
-        scores = self.scores[index]
-        if self.deviations is None:
-            return thurstone_target(scores[:, 0], scores[:, 1])
-        deviations = self.deviations[index]
-        return thurstone_target(scores[:, 0], scores[:, 1], deviations[:, 0], deviations[:, 1])
+    def _batches(self, epoch: int) -> list[Batch]:
+        warmup = epoch <= self.config.warmup_epochs
+        size = self.config.warmup_batch_size if warmup else self.config.batch_size
+        return self.pairs.batches(size, self._generator(epoch, 0))
 
     # -- one epoch -----------------------------------------------------------------------------------------------------
 
     def _rate(self, epoch: int, step: int, steps: int) -> float:
-        top = self.config.learning_rate or 0.0
+        top = self.config.learning_rate
         if self.config.schedule == "step":
-            return top * 0.1 ** ((epoch - 1) // (self.config.step_epochs or 1))
-        first = (self.config.warmup_epochs or 0) + 1
+            return top * 0.1 ** ((epoch - 1) // self.config.step_epochs)
+        first = self.config.warmup_epochs + 1
         if epoch < first:
             return top
         # One cycle: 30 % up from a 25th, then down to almost nothing, both along a cosine.
-        done = ((epoch - first) * steps + step) / max(1, (self.config.epochs or 1) * steps)
+        done = ((epoch - first) * steps + step) / max(1, self.config.epochs * steps)
         if done < 0.3:
             return top * (1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * done / 0.3)) / 2)
         return top * (1e-4 + (1 - 1e-4) * (1 + math.cos(math.pi * (done - 0.3) / 0.7)) / 2)
@@ -168,23 +124,28 @@ class _Training:
         device = torch.device(self.context.device).type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
             features: Features = overlay_call(self.backbone.module, self.overlay, images, training_norms=batch_statistics)
-        return head_scores(head_input(_float32(features), self.config.features or "embedding"), self.head, None, "linear")
+        return head_scores(head_input(_float32(features), self.config.features), self.head, None, "linear")
 
-    def _step(self, images: TrainingImages, batch: _Batch, epoch: int, step: int, steps: int) -> float:
-        warmup_epochs = self.config.warmup_epochs or 0
+    def _outputs(self, images: TrainingImages, batch: Batch, generator: Generator, statistics: bool) -> Tensor:
+        """The head's outputs on a batch: crops in one pass, whole images, which differ in size, one by one."""
+        if self.config.crop:
+            crops = images.crops(batch.images, self.side, self.config.flip, generator)
+            return self._forward(crops.to(self.context.device), statistics)
+        whole = images.whole(batch.images, self.config.flip, generator)
+        return torch.cat([self._forward(image[None].to(self.context.device), statistics) for image in whole])
+
+    def _step(self, images: TrainingImages, batch: Batch, epoch: int, step: int, steps: int) -> float:
+        warmup_epochs = self.config.warmup_epochs
         warmup = epoch <= warmup_epochs
-        crops = images.crops(batch.images, self.side, self.config.flip, self._generator(epoch, step + 1))
-        crops = crops.to(self.context.device)
+        generator = self._generator(epoch, step + 1)
         statistics = not warmup and (
             self.config.update_statistics == "always"
             or (self.config.update_statistics == "first-epoch" and epoch == warmup_epochs + 1)
         )
         for tensor in self.trained.values():
             tensor.requires_grad_(not warmup)
-        outputs = self._forward(crops, statistics)
-        pairs = batch.pairs.to(outputs.device)
-        chance = preference_probability(outputs[pairs[:, 0]] - outputs[pairs[:, 1]])
-        loss = fidelity_loss(chance, self._target(batch).to(outputs.device))
+        outputs = self._outputs(images, batch, generator, statistics)
+        loss = self.pairs.loss(outputs, batch)
         total = loss
         if self.start and not warmup:
             pull = torch.stack([(tensor - self.start[name]).square().sum() for name, tensor in self.trained.items()]).sum()
@@ -192,7 +153,7 @@ class _Training:
         if not math.isfinite(total.item()):
             raise TrainingError(
                 f"training {self.context.task!r} diverged: the loss is {total.item()} in epoch {epoch}, step {step + 1}; "
-                f"lower the learning rate (--set learning_rate={(self.config.learning_rate or 1e-3) / 10:g})"
+                f"lower the learning rate (--set learning_rate={self.config.learning_rate / 10:g})"
             )
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate(epoch, step, steps)
@@ -211,7 +172,7 @@ class _Training:
             return
         for name, tensor in now.items():
             if tensor.is_floating_point():
-                self.average[name].lerp_(tensor, 1 - (self.config.averaging or 0.0))
+                self.average[name].lerp_(tensor, 1 - self.config.averaging)
 
     def _weights(self) -> dict[str, Tensor]:
         """Copies of what a finished adapter would hold."""
@@ -230,7 +191,7 @@ class _Training:
             for index in range(len(data)):
                 image, _ = prepare(data.image(index), self.context.preprocessing)
                 features = overlay_call(self.backbone.module, tensors, image[None].to(self.context.device))
-                inputs = head_input(features, self.config.features or "embedding")
+                inputs = head_input(features, self.config.features)
                 outputs.append(head_scores(inputs, weights[_HEAD], None, "cosine").cpu())
                 self.context.progress.advance()
         return float(srcc(torch.cat(outputs), human_scores(data)))
@@ -253,7 +214,7 @@ class _Training:
 
     def run(self) -> FitResult:
         self._restore()
-        epochs = (self.config.warmup_epochs or 0) + (self.config.epochs or 0)
+        epochs = self.config.warmup_epochs + self.config.epochs
         if not self.history and self.config.head_start == "ridge":
             self._consider(0, None)
         with TrainingImages(self.context.train, self.context.preprocessing, self.context.workers) as images:
@@ -264,7 +225,7 @@ class _Training:
         return self._result()
 
     def _run_epoch(self, images: TrainingImages, epoch: int, epochs: int) -> None:
-        if epoch == (self.config.warmup_epochs or 0) + 1 and self.step == 0 and self.config.warmup_epochs and self.best:
+        if epoch == self.config.warmup_epochs + 1 and self.step == 0 and self.config.warmup_epochs and self.best:
             # Stage 2 goes on from the best head of stage 1, not from its last.
             with torch.no_grad():
                 self.head.copy_(self.best[_HEAD])
@@ -283,7 +244,7 @@ class _Training:
         self._save()
 
     def _result(self) -> FitResult:
-        kind = self.config.features or "embedding"
+        kind = self.config.features
         head = self.best[_HEAD]
         adapter = Adapter(
             task=self.context.task,
@@ -372,17 +333,6 @@ def _float32(features: Features) -> Features:
         tuple(stage.float() for stage in features.stages),
         tuple(deviation.float() for deviation in features.deviations),
     )
-
-
-def _score_deviations(dataset: Dataset) -> Tensor:
-    values = [dataset.sample(index).score_std for index in range(len(dataset))]
-    missing = sum(value is None for value in values)
-    if missing:
-        raise ConfigurationError(
-            f"target=continuous needs a standard deviation for every score, but {missing} of {len(values)} images have "
-            "none; add a 'std' column, or use target=binary"
-        )
-    return torch.tensor([float(value or 0.0) for value in values])
 
 
 def _crop_side(preprocessing: Preprocessing, wanted: int) -> int:

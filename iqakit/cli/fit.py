@@ -44,7 +44,16 @@ def fit(
         metavar="pretrained|random:SEED|FILE",
         help="The backbone's weights; else the model's own, else pretrained.",
     ),
-    settings: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP + " They go to the method."),
+    preset: str | None = typer.Option(
+        None, "--preset", metavar="NAME", help="Named settings of the method, such as paper-a or paper-b of tsn."
+    ),
+    settings: list[str] = typer.Option(
+        [],
+        "--set",
+        metavar="KEY=VALUE",
+        help=SET_HELP + " They go to the method; COMBINER.key=value goes to what a combiner learns, such as "
+        "kmeans.clusters=64.",
+    ),
     epochs: int | None = typer.Option(None, "--epochs", min=0, help="How long to train; else as the method says."),
     scale: str | None = typer.Option(
         None,
@@ -76,6 +85,7 @@ def fit(
             task=task,
             model=model,
             settings=parse_assignments(settings),
+            preset=preset,
             epochs=epochs,
             scale=None if scale is None else parse_scale(scale),
             seed=seed,

@@ -25,8 +25,9 @@ QUANTILES = 101
 class KMeansGate:
     """Softmax over tasks of the distance to the nearest centroid, averaged over stages.
 
-    State of a task: ``<task>/stage1``, ``<task>/stage2``, ...: centroids (K, D_l), float32, one tensor a stage of the gate
-    features; ``<task>/distances``: (101,), float32, percentiles of the training images' own distances, for ``novelty``.
+    State of a task: ``<task>/stage4``, ``<task>/stage5``, ...: centroids (K, D_l), float32, one tensor for each stage that
+    counts, numbered from 1; ``<task>/distances``: (101,), float32, percentiles of the training images' own distances, for
+    ``novelty``.
 
     Args:
         config: Its settings.
@@ -55,7 +56,8 @@ class KMeansGate:
             raise ConfigurationError(f"combiner kmeans cannot learn task {task!r} from 0 images; give it at least one")
         fitted = {name: tensor for name, tensor in state.items() if name.rpartition("/")[0] != task}
         own: list[Tensor] = []
-        for number, stage in enumerate(gate_features, start=1):
+        first = max(0, len(gate_features) - self.config.stages)
+        for number, stage in enumerate(gate_features[first:], start=first + 1):
             if not bool(torch.isfinite(stage).all()):
                 raise ConfigurationError(
                     f"combiner kmeans cannot learn task {task!r}: gate features of stage {number} are not all finite; "
@@ -86,10 +88,11 @@ class KMeansGate:
 
         Raises:
             ConfigurationError: The state lacks a task.
-            MismatchError: The centroids are of another width than the features.
+            MismatchError: The tasks were clustered at different stages, or the centroids do not fit the features.
         """
         weights = empty_weights(tasks, gate_features)
-        distances = torch.stack([_stage_distances(state, task, gate_features) for task in tasks], dim=2)
+        used = _stages_used(state, tasks)
+        distances = torch.stack([_stage_distances(state, task, gate_features, used) for task in tasks], dim=2)
         soft = gate_weights(distances, self.config.temperature)
         if not self.config.hard:
             return soft
@@ -117,7 +120,7 @@ def novelty(state: Mapping[str, Tensor], tasks: Sequence[str], gate_features: Se
     empty_weights(tasks, gate_features)
     shares = []
     for task in tasks:
-        distances = _stage_distances(state, task, gate_features).mean(dim=0)
+        distances = _stage_distances(state, task, gate_features, _stages_used(state, [task])).mean(dim=0)
         shares.append(_share_nearer(distances, _of_task(state, task, "distances").to(distances.device)))
     return torch.stack(shares).amin(dim=0)
 
@@ -132,11 +135,36 @@ def _of_task(state: Mapping[str, Tensor], task: str, what: str) -> Tensor:
     return tensor
 
 
-def _stage_distances(state: Mapping[str, Tensor], task: str, gate_features: Sequence[Tensor]) -> Tensor:
-    """Distances (L, N) to the nearest centroid of one task."""
+def _stages_used(state: Mapping[str, Tensor], tasks: Sequence[str]) -> list[int]:
+    """Numbers of the stages that were clustered, from 1; the same for all tasks, as distances are compared."""
+    found = {}
+    for task in tasks:
+        names = (name.removeprefix(f"{task}/stage") for name in state if name.startswith(f"{task}/stage"))
+        found[task] = sorted(int(name) for name in names if name.isdecimal())
+        if not found[task]:
+            _of_task(state, task, "stage1")
+    for task, stages in found.items():
+        if stages != found[tasks[0]]:
+            raise MismatchError(
+                f"combiner kmeans clustered stages {stages} of task {task!r} and {found[tasks[0]]} of {tasks[0]!r}; "
+                "fit all tasks with the same --set kmeans.stages"
+            )
+    return found[tasks[0]]
+
+
+def _stage_distances(
+    state: Mapping[str, Tensor], task: str, gate_features: Sequence[Tensor], used: Sequence[int]
+) -> Tensor:
+    """Distances (L, N) to the nearest centroid of one task, at the stages used."""
     stages = []
-    for number, stage in enumerate(gate_features, start=1):
+    for number in used:
         centroids = _of_task(state, task, f"stage{number}")
+        if number > len(gate_features):
+            raise MismatchError(
+                f"combiner kmeans knows stage {number} of task {task!r}, but the backbone gives {len(gate_features)}; "
+                "score with the backbone that the task was learned on"
+            )
+        stage = gate_features[number - 1]
         if centroids.ndim != 2 or centroids.shape[1] != stage.shape[1]:
             raise MismatchError(
                 f"centroids of task {task!r}, stage {number}, have the shape {tuple(centroids.shape)} and the images' "

@@ -22,6 +22,7 @@ class KMeansConfig:
         temperature: Sharpness of the softmax over tasks; 0 weighs all tasks alike.
         hard: Give all weight to the task of largest weight.
         seed: Seed of the clustering.
+        stages: Which stages of the backbone are clustered when a task is learned: the last so many of them.
 
     Raises:
         ConfigurationError: A setting is out of range.
@@ -33,9 +34,11 @@ class KMeansConfig:
     temperature: float = 8.0
     hard: bool = False
     seed: int = 0
+    stages: int = 2
 
     def __post_init__(self) -> None:
-        for name, value in (("clusters", self.clusters), ("repeats", self.repeats), ("iterations", self.iterations)):
+        for name in ("clusters", "repeats", "iterations", "stages"):
+            value = getattr(self, name)
             if value < 1:
                 raise ConfigurationError(f"combiner kmeans: {name} must be 1 or more; found {value}")
         if not (self.temperature >= 0 and math.isfinite(self.temperature)):

@@ -15,9 +15,10 @@ from iqakit.contracts.adapter import (
     HeadKind,
     Preprocessing,
     Progress,
+    TaskData,
     TestTimeMethod,
 )
-from iqakit.contracts.backbone import Backbone, InputSpec
+from iqakit.contracts.backbone import Backbone, InputSpec, MapBackbone
 from iqakit.contracts.combiner import Combiner
 from iqakit.contracts.dataset import Dataset, Sample, TaskFacts
 from iqakit.contracts.entries import (
@@ -28,7 +29,7 @@ from iqakit.contracts.entries import (
     DatasetEntry,
     Entry,
 )
-from iqakit.contracts.features import Features
+from iqakit.contracts.features import FeatureMaps, Features
 
 __all__ = [
     "FEATURE_KINDS",
@@ -46,15 +47,18 @@ __all__ = [
     "DatasetEntry",
     "Entry",
     "FeatureKind",
+    "FeatureMaps",
     "Features",
     "FitContext",
     "FitMethod",
     "FitResult",
     "HeadKind",
     "InputSpec",
+    "MapBackbone",
     "Preprocessing",
     "Progress",
     "Sample",
+    "TaskData",
     "TaskFacts",
     "TestTimeMethod",
 ]

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from iqakit.contracts.backbone import Backbone
     from iqakit.contracts.dataset import Dataset
     from iqakit.contracts.features import Features
+    from iqakit.functional.calibration import CalibrationKind, ResidualKind
+    from iqakit.functional.isotonic import Knots
 
 HeadKind = Literal["linear", "cosine"]
 FeatureKind = Literal["embedding", "all-stages"]
@@ -46,16 +48,24 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Map from a head's raw output to score points (0-100), strictly rising.
+    """Map from a head's raw output to score points (0-100), strictly rising; ``iqakit.functional.calibration`` applies it.
 
-    ``score = low + (high - low) / (1 + exp(-(raw - centre) / width))``, 0 <= low < high <= 100, width > 0.
+    ``score = (1 - tilt) * f(raw) + tilt * 50 * (1 + z / (1 + |z|))``, ``z = (raw - centre) / width``, where
+    0 <= low < high <= 100 and width > 0. ``logistic``: f is ``low + (high - low) / (1 + exp(-z))``. ``isotonic``: straight
+    lines between the knots, flat beyond the first and the last; the tilt is then above 0.
 
     Attributes:
-        low: Score approached from above as raw falls.
-        high: Score approached from below as raw rises.
-        centre: Raw output half-way between both.
+        low: Lower end of f.
+        high: Upper end of f.
+        centre: Raw output half-way between both ends (logistic), or where the tilt is steepest.
         width: Width of the slope, in raw units.
-        residual: Root mean squared error, in score points, on the images it was checked on.
+        residual: How far human scores lie from the map, in score points: half the width of the interval that holds 68 % of
+            images that the map was not fitted to.
+        kind: ``"logistic"`` or ``"isotonic"``.
+        knots: (raw, points), both strictly rising, from ``low`` to ``high``; empty for a logistic.
+        tilt: Share of the map that rises without end, so that no two outputs come out equal; 0 or more, below 1.
+        residual_kind: ``"constant"``, or ``"bounded"``: the residual is that at 50 points, and is smaller towards the ends
+            of the scale.
     """
 
     low: float
@@ -63,6 +73,10 @@ class Calibration:
     centre: float
     width: float
     residual: float
+    kind: CalibrationKind = "logistic"
+    knots: Knots = ()
+    tilt: float = 0.0
+    residual_kind: ResidualKind = "constant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +143,21 @@ class Checkpoint(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class TaskData:
+    """Images of one task.
+
+    Attributes:
+        task: The task's name.
+        train: Images to learn from; every one of them can be read.
+        validation: Images to choose by, readable too; disjoint in content from ``train``.
+    """
+
+    task: str
+    train: Dataset
+    validation: Dataset
+
+
 @dataclass(frozen=True)
 class FitContext:
     """All that a fit method sees.
@@ -150,6 +179,9 @@ class FitContext:
         checkpoint: Where to keep resumable state.
         workers: Threads that decode images.
         epochs: How many epochs the user asked for; None: as the method's settings say.
+        memory: What the same method kept of earlier tasks (``FitResult.memory``); empty for the first task.
+        earlier_data: Images of the earlier tasks, in the order learned; only for methods whose entry says
+            ``needs_earlier_data``, else empty.
     """
 
     backbone: Backbone
@@ -168,6 +200,8 @@ class FitContext:
     checkpoint: Checkpoint
     workers: int = 2
     epochs: int | None = None
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+    earlier_data: Sequence[TaskData] = ()
 
 
 @dataclass(frozen=True)
@@ -178,11 +212,14 @@ class FitResult:
         adapter: The task's adapter, without calibration (the pipeline adds it).
         replaced: Tensors that replace the shared ones from now on, for methods that train those; else None.
         history: One plain record an epoch, for logs and plots.
+        memory: What the method wants to find again when it learns the next task (importance of weights, examples to
+            rehearse); kept beside the model, never used for scoring. None: what there was stays.
     """
 
     adapter: Adapter
     replaced: Mapping[str, Tensor] | None = None
     history: Sequence[Mapping[str, Any]] = ()
+    memory: Mapping[str, Tensor] | None = None
 
 
 @runtime_checkable

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Combiner(Protocol):
     """Turns T task scores into one: weights (N, T), rows summing to 1, times scores (N, T).
 
-    Gate features are the last two stages of the bare backbone, each pooled over space and L2-normalised, shallow
-    first: L = 2 tensors (N, D_l). They depend on no adapter.
+    Gate features are the stages of the bare backbone, each pooled over space and L2-normalised, shallow first: one
+    tensor (N, D_l) a stage. They depend on no adapter. Which stages count is the combiner's choice; its state says it.
     """
 
     def fit_task(self, state: CombinerState, task: str, gate_features: Sequence[Tensor]) -> CombinerState:

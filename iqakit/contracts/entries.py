@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class AdapterEntry:
         summary: One line.
         config: A frozen dataclass of settings, every field with a default of a plain type.
         create: ``create(config)`` makes the method.
+        presets: Named settings, such as those of a paper: values of the config's fields by preset.
+        independent: What is learned of a task depends on no other task, so that tasks can be learned in any order, or
+            apart and joined. Only for ``"fit"``; false is always safe.
+        needs_earlier_data: The method sees the images of earlier tasks again (``FitContext.earlier_data``), as joint
+            learning does; all tasks must then be given in one command.
     """
 
     name: str
@@ -49,6 +54,9 @@ class AdapterEntry:
     summary: str
     config: type[Any]
     create: Callable[[Any], FitMethod | TestTimeMethod]
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    independent: bool = False
+    needs_earlier_data: bool = False
 
 
 @dataclass(frozen=True, slots=True)

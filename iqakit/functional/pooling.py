@@ -65,20 +65,18 @@ def token_mean_std(tokens: Tensor) -> tuple[Tensor, Tensor]:
     return _mean_std(tokens, (1,))
 
 
-def gate_features(stages: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Features of the gate: the last two stages' means, each L2-normalised (Zhang et al., IEEE TIP 2024).
+def gate_features(stages: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Features of the gate: every stage's mean, each L2-normalised; which of them count is the combiner's choice.
 
     Args:
         stages: One (N, D_l) a stage, shallow to deep, of the bare backbone.
 
     Returns:
-        Two tensors (N, D_l), the shallower first; rows of length 1 (a zero row stays zero).
+        One (N, D_l) a stage; rows of length 1 (a zero row stays zero).
 
     Raises:
-        ConfigurationError: There are fewer than two stages.
+        ConfigurationError: There is no stage.
     """
-    if len(stages) < 2:
-        raise ConfigurationError(
-            f"the gate needs the last two stages of the backbone; found {len(stages)}; use a backbone with more stages"
-        )
-    return unit_length(stages[-2]), unit_length(stages[-1])
+    if not stages:
+        raise ConfigurationError("the gate needs at least one stage of the backbone; found 0; use another backbone")
+    return tuple(unit_length(stage) for stage in stages)

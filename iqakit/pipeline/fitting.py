@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +15,36 @@ from torch import Generator, Tensor
 
 from iqakit.contracts import (
     Adapter,
+    AdapterEntry,
     Backbone,
     Dataset,
     Features,
     FitContext,
     FitMethod,
     Progress,
+    TaskData,
 )
-from iqakit.datasets.sources import TaskSource, open_source, practice_source
-from iqakit.errors import ConfigurationError, DataError, MismatchError, TrainingError
+from iqakit.datasets.sources import TaskSource
+from iqakit.errors import ConfigurationError, TrainingError
 from iqakit.functional.pooling import gate_features
 from iqakit.imaging.preprocessing import preprocessing_for, preprocessing_to_json
 from iqakit.pipeline.calibrating import Scale, calibrate, scale_of
+from iqakit.pipeline.feature_cache import kept_features
 from iqakit.pipeline.fit_report import FitReport, TaskReport
+from iqakit.pipeline.fit_request import Learned, check_amount, named_sources, waiting_sources
+from iqakit.pipeline.method_memory import MethodMemory
 from iqakit.pipeline.part_checks import check_backbone_name, check_result, checked_state
 from iqakit.pipeline.provenance import card, data_facts, versions
-from iqakit.pipeline.reading import bare_features
+from iqakit.pipeline.reading import readable
 from iqakit.plugins.catalog import catalog
-from iqakit.plugins.settings import make_config
+from iqakit.plugins.settings import make_config, split_settings
 from iqakit.runtimes.torch_runtime import TorchRuntime, resolve_device
-from iqakit.storage.adapter_file import adapter_bytes, check_task_name
+from iqakit.storage.adapter_file import adapter_bytes
 from iqakit.storage.canonical_json import canonical_json
 from iqakit.storage.checkpoint import FileCheckpoint
 from iqakit.storage.model_directory import BackboneFacts, add_task, holds_model, model_lock, read_model
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
-LEAST_TRAIN = 4
-"""Fewest training images: below this nothing can be ranked, let alone validated."""
 
 
 class SilentProgress:
@@ -66,12 +69,14 @@ def fit_tasks(
     task: str | None = None,
     model: str | os.PathLike[str] = "iqakit_model",
     settings: Mapping[str, str] | None = None,
+    preset: str | None = None,
     epochs: int | None = None,
     scale: tuple[float, float] | None = None,
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
     workers: int = 2,
+    features: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> FitReport:
     """Learn tasks in the order given and write or extend a model directory.
@@ -86,7 +91,9 @@ def fit_tasks(
         adapter: Name of a fit method.
         task: The task's name, where there is one; None: from ``data``.
         model: The model's directory.
-        settings: The method's settings, as text.
+        settings: The method's settings, as text; ``COMBINER.key`` reaches what a combiner learns of the tasks, such as
+            ``kmeans.clusters``.
+        preset: One of the method's named settings, such as ``paper-a`` of ``tsn``; ``settings`` go over it.
         epochs: How long to train; None: as the method says.
         scale: Ends of the scale of human scores, (worst, best), which become 0 and 100 points; None: as published, else the
             first customary scale that holds the scores (``iqakit.pipeline.calibrating``).
@@ -94,6 +101,7 @@ def fit_tasks(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         resume: Skip tasks that the model has learned already, instead of refusing them.
         workers: Threads that decode.
+        features: A directory that keeps bare features for other fits; None: they go when the task is learned.
         progress: Where to say how far it is.
 
     Returns:
@@ -111,15 +119,17 @@ def fit_tasks(
     if workers < 0:
         raise ConfigurationError(f"workers must be 0 or more, but it is {workers}")
     entry = catalog().adapter(adapter, "fit")
-    config = make_config(entry, settings or {})
+    own, theirs = split_settings(settings or {}, catalog().combiners)
+    config = make_config(entry, own, preset)
+    combiners = {name: make_config(part.entry, theirs.get(name, {})) for name, part in catalog().combiners.items()}
     method = entry.create(config)
     if not isinstance(method, FitMethod):
         raise ConfigurationError(f"adapter {adapter} cannot learn from scores; take another, such as tsn")
-    sources = _sources(data, task)
+    sources = named_sources(data, task)
     chosen = resolve_device(device)
     directory = Path(model)
-    learned = _Learned.read(directory)
-    waiting = _waiting(sources, learned, directory, resume, say)
+    learned = Learned.read(directory)
+    waiting = waiting_sources(sources, learned, directory, resume, say)
     if not waiting:
         return FitReport(directory, learned.backbone or DEFAULT_BACKBONE, ())
     splits = [(source.open("train", seed), source.open("val", seed)) for source in waiting]
@@ -127,7 +137,8 @@ def fit_tasks(
     for source, (train, _) in zip(waiting, splits, strict=True):
         for warning in getattr(train, "warnings", ()):
             say.message(f"{source.name}: {warning}")
-        _check_amount(source, train)
+        check_amount(source, train)
+    earlier = _earlier_data(entry, sources, waiting, learned, seed)
     asked = _lasting(weights or learned.weights or "pretrained")
     name = backbone or learned.backbone or DEFAULT_BACKBONE
     made = catalog().make_backbone(name, asked)
@@ -135,71 +146,28 @@ def fit_tasks(
     learned.check(made, directory)
     reports = []
     with model_lock(directory):
-        runner = _Fit(made, asked, entry.name, config, method, directory, seed, chosen, workers, epochs, say)
+        runner = _Fit(made, asked, entry, config, combiners, method, directory, seed, chosen, workers, epochs, say)
+        runner.kept_features = None if features is None else Path(features)
         for source, (train, validation), known in zip(waiting, splits, scales, strict=True):
-            reports.append(runner.learn(source, train, validation, known))
+            reports.append(runner.learn(source, train, validation, known, earlier))
+            if entry.needs_earlier_data:
+                earlier.append(TaskData(source.name, train, validation))
     return FitReport(directory, made.id, tuple(reports))
 
 
-@dataclass(frozen=True, slots=True)
-class _Learned:
-    """What the model directory holds before the fit."""
-
-    tasks: tuple[str, ...] = ()
-    backbone: str | None = None
-    weights: str | None = None
-    fingerprint: str | None = None
-
-    def check(self, backbone: Backbone, directory: Path) -> None:
-        """Refuse another backbone before any image is read."""
-        if self.fingerprint is not None and backbone.fingerprint() != self.fingerprint:
-            raise MismatchError(
-                f"model {directory} stands on backbone {self.backbone!r} with weights {self.weights!r}, but was given "
-                f"{backbone.id!r} with {backbone.weights!r}; leave --backbone and --weights out, or choose another --model"
-            )
-
-    @classmethod
-    def read(cls, directory: Path) -> _Learned:
-        if not holds_model(directory):
-            return cls()
-        manifest, _, _, _ = read_model(directory)
-        backbone = manifest.backbone
-        return cls(tuple(task.name for task in manifest.tasks), backbone.id, backbone.weights, backbone.fingerprint)
-
-
-def _sources(data: Sequence[str | os.PathLike[str]], task: str | None) -> list[TaskSource]:
-    sources = [open_source(os.fspath(text), catalog().dataset) for text in data] or [practice_source()]
-    if task is not None:
-        if len(sources) > 1:
-            raise ConfigurationError(f"--task names one task, but {len(sources)} were given; fit them one by one")
-        sources = [replace(sources[0], name=check_task_name(task))]
-    names = [check_task_name(source.name) for source in sources]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigurationError(f"two of the tasks are named {twice[0]!r}; fit them one by one and name them with --task")
-    return sources
-
-
-def _waiting(
-    sources: Sequence[TaskSource], learned: _Learned, directory: Path, resume: bool, say: Progress
-) -> list[TaskSource]:
-    known = [source for source in sources if source.name in learned.tasks]
-    if known and not resume:
+def _earlier_data(
+    entry: AdapterEntry, sources: Sequence[TaskSource], waiting: Sequence[TaskSource], learned: Learned, seed: int
+) -> list[TaskData]:
+    """Images of the tasks that the model has learned, for methods that see them again."""
+    if not entry.needs_earlier_data:
+        return []
+    given = {source.name: source for source in sources if source not in waiting}
+    if absent := [task for task in learned.tasks if task not in given]:
         raise ConfigurationError(
-            f"model {directory} has learned a task {known[0].name!r} already; choose another --task or --model, "
-            "or give --resume to skip what is learned"
+            f"adapter {entry.name} sees the images of earlier tasks again, but those of {absent[0]!r} were not given; "
+            "give all tasks in one command, with --resume for those learned already"
         )
-    for source in known:
-        say.message(f"{source.name}: learned already, skipped")
-    return [source for source in sources if source.name not in learned.tasks]
-
-
-def _check_amount(source: TaskSource, train: Dataset) -> None:
-    if len(train) < LEAST_TRAIN:
-        raise DataError(
-            f"{source.description}: {len(train)} training images are too few; at least {LEAST_TRAIN} are needed, "
-            "hundreds are better"
-        )
+    return [TaskData(task, given[task].open("train", seed), given[task].open("val", seed)) for task in learned.tasks]
 
 
 class _Fit:
@@ -209,8 +177,9 @@ class _Fit:
         self,
         backbone: Backbone,
         weights: str,
-        adapter: str,
+        entry: AdapterEntry,
         config: Any,
+        combiners: Mapping[str, Any],
         method: FitMethod,
         directory: Path,
         seed: int,
@@ -221,8 +190,9 @@ class _Fit:
     ) -> None:
         self.backbone = backbone
         self.weights = weights
-        self.adapter = adapter
+        self.adapter = entry.name
         self.config = config
+        self.combiners = combiners
         self.method = method
         self.directory = directory
         self.seed = seed
@@ -231,9 +201,12 @@ class _Fit:
         self.say = say
         self.runtime = TorchRuntime(backbone, device)
         self.fingerprint = backbone.fingerprint()
+        self.kept_features: Path | None = None
         self.preprocessing = preprocessing_for(backbone.input)
 
-    def learn(self, source: TaskSource, train: Dataset, validation: Dataset, scale: Scale) -> TaskReport:
+    def learn(
+        self, source: TaskSource, train: Dataset, validation: Dataset, scale: Scale, earlier_data: Sequence[TaskData]
+    ) -> TaskReport:
         """Learn one task and add it to the model."""
         began = time.monotonic()
         identity = source.identity()
@@ -244,12 +217,15 @@ class _Fit:
         place = self.directory / ".fit" / source.name
         usable_train, train_features = self._features(place, "train", source, train, identity)
         usable_validation, validation_features = self._features(place, "validation", source, validation, identity)
-        _check_amount(source, usable_train)
+        check_amount(source, usable_train)
         if len(usable_validation) < 2:
             self.say.message(f"{source.name}: too few validation images to choose by; training images are used as well")
             usable_validation, validation_features = usable_train, train_features
+        tasks = [known.task for known in adapters]
+        kept = MethodMemory(self.directory, self.adapter)
+        memory = kept.load(tasks)
         # What came before decides nothing for the built-in methods, but may for a plugin's, so it is part of the key.
-        key = self._key("fit", source, identity, [adapter.task for adapter in adapters])
+        key = self._key(source, identity, tasks)
         context = FitContext(
             backbone=self.backbone,
             earlier=tuple(adapters),
@@ -267,6 +243,8 @@ class _Fit:
             checkpoint=self._checkpoint(place, key),
             workers=self.workers,
             epochs=self.epochs,
+            memory=memory,
+            earlier_data=tuple(_readable(data, self.say) for data in earlier_data),
         )
         result = self.method.fit(context)
         check_result(result, source.name, self.backbone, self.adapter)
@@ -277,6 +255,7 @@ class _Fit:
         shared = {**shared, **(result.replaced or {})}
         finished, figure = self._finish(result.adapter, shared, usable_train, usable_validation, identity, scale)
         adapters.append(finished)
+        kept.save([*tasks, source.name], memory if result.memory is None else result.memory)
         manifest = add_task(
             self.directory,
             BackboneFacts(id=self.backbone.id, weights=self.weights, fingerprint=self.fingerprint),
@@ -286,6 +265,7 @@ class _Fit:
             dict(result.replaced) if result.replaced else None,
             locked=True,
         )
+        kept.tidy([*tasks, source.name])
         shutil.rmtree(place, ignore_errors=True)
         _remove_if_empty(place.parent)
         return TaskReport(
@@ -300,24 +280,21 @@ class _Fit:
             history=tuple(_plain(record) for record in result.history),
         )
 
-    def _key(self, what: str, source: TaskSource, identity: str, earlier: Sequence[str] = ()) -> str:
+    def _key(self, source: TaskSource, identity: str, earlier: Sequence[str]) -> str:
         """What a checkpoint belongs to; anything that changes what is computed changes it."""
         record: dict[str, Any] = {
-            "what": what,
+            "what": "fit",
             "task": source.name,
             "data": identity,
             "seed": self.seed,
             "backbone": self.fingerprint,
             "preprocessing": preprocessing_to_json(self.preprocessing),
             "versions": versions(),
+            "adapter": self.adapter,
+            "config": {name: str(value) for name, value in asdict(self.config).items()},
+            "epochs": self.epochs,
+            "earlier": list(earlier),
         }
-        if what == "fit":
-            record |= {
-                "adapter": self.adapter,
-                "config": {name: str(value) for name, value in asdict(self.config).items()},
-                "epochs": self.epochs,
-                "earlier": list(earlier),
-            }
         return hashlib.sha256(canonical_json(record).encode()).hexdigest()
 
     def _checkpoint(self, place: Path, key: str) -> FileCheckpoint:
@@ -330,14 +307,17 @@ class _Fit:
     def _features(
         self, place: Path, part: str, source: TaskSource, dataset: Dataset, identity: str
     ) -> tuple[Dataset, Features]:
-        return bare_features(
+        return kept_features(
             self.runtime,
             dataset,
             self.preprocessing,
+            identity=identity,
+            fingerprint=self.fingerprint,
+            kept=self.kept_features,
+            place=place / part,
             what=f"{source.name}: reading {len(dataset)} {part} images",
             progress=self.say,
             workers=self.workers,
-            cache=FileCheckpoint(place / part, self._key(part, source, identity)),
         )
 
     def _finish(
@@ -373,7 +353,7 @@ class _Fit:
         for name, part in catalog().combiners.items():
             known = earlier.get(name, {})
             try:
-                state = part.entry.create(part.entry.config()).fit_task(known, task, gate)
+                state = part.entry.create(self.combiners[name]).fit_task(known, task, gate)
                 checked = checked_state(state, known, name)
             except Exception as error:  # a plugin's combiner may fail in any way, and must not cost a finished training
                 if part.builtin:
@@ -393,6 +373,11 @@ def _content(
         return [], {}, {}
     _, adapters, states, shared = read_model(directory)
     return list(adapters), states, shared or {}
+
+
+def _readable(data: TaskData, say: Progress) -> TaskData:
+    """A task's images without those that cannot be read."""
+    return replace(data, train=readable(data.train, say), validation=readable(data.validation, say))
 
 
 def _lasting(weights: str) -> str:

@@ -145,6 +145,19 @@ def bare_features(
     return Subset(dataset, tuple(index for index in range(len(dataset)) if index not in failed)), features
 
 
+def readable(dataset: Dataset, progress: Progress) -> Dataset:
+    """The images that can be read; each that cannot is named on ``progress``."""
+    usable = []
+    for index in range(len(dataset)):
+        try:
+            dataset.image(index)
+        except ImageError as error:
+            progress.message(f"left out: {error}")
+        else:
+            usable.append(index)
+    return dataset if len(usable) == len(dataset) else Subset(dataset, tuple(usable))
+
+
 def _keep(cache: FileCheckpoint, features: Features, failed: dict[int, str], done: int) -> None:
     tensors = {"embedding": features.embedding}
     for index, (stage, deviation) in enumerate(zip(features.stages, features.deviations, strict=True)):

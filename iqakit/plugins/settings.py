@@ -43,25 +43,27 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise ConfigurationError(f"--set takes key=value, not {text!r}")
-        settings[key.strip().replace("-", "_")] = value.strip()
+        part, dot, name = key.strip().rpartition(".")
+        settings[f"{part}{dot}{name.replace('-', '_')}"] = value.strip()
     return settings
 
 
-def make_config(entry: AdapterEntry | CombinerEntry, settings: Mapping[str, str]) -> Any:
+def make_config(entry: AdapterEntry | CombinerEntry, settings: Mapping[str, str], preset: str | None = None) -> Any:
     """Make a part's config, parsing each value to the type of its field.
 
     Args:
         entry: The part.
-        settings: Values as typed, by name of the field; what is left out keeps its default.
+        settings: Values as typed, by name of the field; what is left out is as in the preset, else the default.
+        preset: Name of one of the adapter's presets.
 
     Raises:
-        UnknownNameError: The part has no such setting; the message holds near matches.
+        UnknownNameError: The part has no such setting or preset; the message holds near matches.
         ConfigurationError: A value is not of the type, or not one of the choices; the message names key, value and
             what is wanted.
         PluginError: The part's config cannot be used at all.
     """
     known = _field_types(entry)
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {} if preset is None else _preset(entry, preset)
     for key, text in settings.items():
         if key not in known:
             raise UnknownNameError.of(f"setting of {entry.name}", key, known)
@@ -76,6 +78,45 @@ def make_config(entry: AdapterEntry | CombinerEntry, settings: Mapping[str, str]
     except (TypeError, ValueError) as error:
         given = ", ".join(f"{key}={text}" for key, text in settings.items()) or "the defaults"
         raise ConfigurationError(f"{entry.name} does not take {given}: {error}") from error
+
+
+def split_settings(
+    settings: Mapping[str, str], combiners: Iterable[str]
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Tell a method's settings from those of combiners, which are written ``COMBINER.key=value``.
+
+    Args:
+        settings: Values as typed.
+        combiners: Names of the combiners there are.
+
+    Returns:
+        The method's settings, and each combiner's by its name.
+
+    Raises:
+        UnknownNameError: A setting names a combiner that does not exist.
+    """
+    known = list(combiners)
+    own: dict[str, str] = {}
+    theirs: dict[str, dict[str, str]] = {}
+    for key, text in settings.items():
+        name, dot, inner = key.partition(".")
+        if not dot:
+            own[key] = text
+        elif name in known:
+            theirs.setdefault(name, {})[inner] = text
+        else:
+            raise UnknownNameError.of("combiner", name, known, f"--set {key} is for a combiner.")
+    return own, theirs
+
+
+def _preset(entry: AdapterEntry | CombinerEntry, name: str) -> dict[str, Any]:
+    """The settings of a preset."""
+    presets = entry.presets if isinstance(entry, AdapterEntry) else {}
+    if not presets:
+        raise ConfigurationError(f"{entry.name} has no presets, but {name!r} was asked for; leave --preset out")
+    if name not in presets:
+        raise UnknownNameError.of(f"preset of {entry.name}", name, presets)
+    return dict(presets[name])
 
 
 def describe_settings(entry: AdapterEntry | CombinerEntry) -> list[Setting]:

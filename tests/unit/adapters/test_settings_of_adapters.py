@@ -1,33 +1,48 @@
 import pytest
 
+from iqakit.adapters import iqakit_adapters
 from iqakit.adapters.settings import LinearConfig, TsnConfig
-from iqakit.errors import ConfigurationError
+from iqakit.contracts import AdapterEntry
+from iqakit.errors import ConfigurationError, UnknownNameError
+from iqakit.plugins.settings import make_config
 
 
-def test_recipe_fills_what_is_not_given() -> None:
-    resolved = TsnConfig(recipe="published-b", epochs=2).resolved()
-    assert (resolved.learning_rate, resolved.warmup_epochs, resolved.weight_decay) == (1e-3, 3, 5e-4)
-    assert resolved.epochs == 2
-    assert resolved.pairs == "sampled"
+def tsn() -> AdapterEntry:
+    return next(entry for entry in iqakit_adapters() if entry.name == "tsn")
 
 
-def test_published_recipes_are_as_released() -> None:
-    a, b = TsnConfig(recipe="published-a").resolved(), TsnConfig(recipe="published-b").resolved()
+def test_preset_is_gone_over_by_what_is_given() -> None:
+    config = make_config(tsn(), {"epochs": "2"}, "paper-b")
+    assert (config.learning_rate, config.warmup_epochs, config.weight_decay) == (1e-3, 3, 5e-4)
+    assert (config.epochs, config.pairs) == (2, "sampled")
+
+
+def test_published_presets_are_as_released() -> None:
+    a, b = make_config(tsn(), {}, "paper-a"), make_config(tsn(), {}, "paper-b")
     assert (a.learning_rate, a.warmup_epochs, a.epochs, a.step_epochs) == (2e-4, 4, 8, 4)
     assert (b.learning_rate, b.warmup_epochs, b.epochs, b.step_epochs) == (1e-3, 3, 6, 6)
     for config in (a, b):
         assert (config.warmup_batch_size, config.batch_size, config.weight_decay) == (128, 32, 5e-4)
         assert (config.features, config.head_start, config.crop, config.flip) == ("embedding", "shared", 384, True)
-        assert config.update_statistics == "first-epoch"
+        assert (config.update_statistics, config.loss, config.target) == ("first-epoch", "fidelity", "binary")
+
+
+def test_unknown_preset_is_named_with_those_there_are() -> None:
+    with pytest.raises(UnknownNameError, match=r"'paper-c'.*paper-a"):
+        make_config(tsn(), {}, "paper-c")
+    linear = next(entry for entry in iqakit_adapters() if entry.name == "linear")
+    with pytest.raises(ConfigurationError, match="linear has no presets, but 'paper-a' was asked for; leave --preset out"):
+        make_config(linear, {}, "paper-a")
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"recipe": "best"}, "recipe must be one of default, published-a, published-b, but it is 'best'"),
         ({"batch_size": 1}, "batch_size must be at least 2, but it is 1"),
         ({"epochs": -1}, "epochs must be at least 0, but it is -1"),
-        ({"crop": 8}, "crop must be at least 32, but it is 8"),
+        ({"crop": 8}, "crop must be at least 32, or 0 for whole images, but it is 8"),
+        ({"crop": 0, "update_statistics": "always"}, "with crop=0 set update_statistics=never, not always"),
+        ({"regression_weight": -1.0}, "regression_weight must be at least 0, but it is -1.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be at least 0, but it is nan"),
         ({"averaging": 1.0}, "averaging must be at least 0 and below 1, but it is 1.0"),
     ],

@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from iqakit.adapters import iqakit_adapters
-from iqakit.adapters.settings import TsnConfig
+from iqakit.adapters.linear_probe import ridge_head
+from iqakit.adapters.settings import TSN_PRESETS, TsnConfig
 from iqakit.adapters.training_images import human_scores
 from iqakit.adapters.tsn import SHARED_HEAD_SEED, TaskSpecificNormalization
 from iqakit.backbones.tiny_backbone import create_tiny
@@ -32,6 +34,7 @@ from iqakit.runtimes.torch_runtime import TorchRuntime
 from iqakit.storage.checkpoint import FileCheckpoint
 
 QUICK = TsnConfig(crop=64, epochs=2, batch_size=8)
+PUBLISHED = TsnConfig(**(TSN_PRESETS["paper-b"] | {"crop": 64, "epochs": 2, "batch_size": 8}))
 
 
 class KilledError(Exception):
@@ -130,7 +133,7 @@ def test_repeats_under_one_seed_and_differs_under_another(context: Callable[...,
     assert not same(runs[0], runs[2])
 
 
-@pytest.mark.parametrize("config", [replace(QUICK, averaging=0.9), replace(QUICK, recipe="published-b", warmup_epochs=1)])
+@pytest.mark.parametrize("config", [replace(QUICK, averaging=0.9), replace(PUBLISHED, warmup_epochs=1)])
 def test_a_killed_run_goes_on_to_what_an_uncut_run_gives(
     context: Callable[..., FitContext], tmp_path: Path, config: TsnConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,9 +185,7 @@ def test_all_tasks_start_from_the_same_head(context: Callable[..., FitContext]) 
 def test_first_loss_is_the_textbook_one(context: Callable[..., FitContext]) -> None:
     """With learning rate 0 and statistics fixed, the loss is that of the start, computed here in plain steps."""
     made = context()
-    config = replace(
-        QUICK, recipe="published-a", epochs=1, warmup_epochs=0, learning_rate=0.0, pair_count=40, batch_size=40
-    )
+    config = replace(PUBLISHED, epochs=1, warmup_epochs=0, learning_rate=0.0, pair_count=40, batch_size=40)
     result = fit(replace(config, update_statistics="never", flip=False, crop=96), made)
     # Crops of 96 are larger than the pictures of 72, so each is the whole picture enlarged: nothing is random.
     from iqakit.functional.preference import sample_pairs
@@ -231,6 +232,26 @@ def test_a_strong_anchor_holds_the_pretrained_values(context: Callable[..., FitC
     assert far[1] < 0.2 * far[0]
 
 
+@pytest.mark.parametrize("loss", ["plcc", "smooth-l1", "fidelity+plcc", "fidelity+smooth-l1"])
+def test_regression_losses_learn_too(context: Callable[..., FitContext], loss: Any) -> None:
+    config = replace(QUICK, head_start="shared", epochs=8, learning_rate=0.02, loss=loss)
+    result = fit(config, context())
+    losses = [record["loss"] for record in result.history]
+    assert losses[-1] < 0.8 * losses[0]
+    assert max(record["validation_srcc"] for record in result.history) > 0.7
+
+
+def test_whole_images_are_learned_from_as_they_are_scored(context: Callable[..., FitContext]) -> None:
+    """With learning rate 0 the loss on whole, unmirrored images is that of the bare features of the whole images."""
+    made = context()
+    config = replace(QUICK, crop=0, flip=False, epochs=1, learning_rate=0.0, loss="plcc", batch_size=len(made.train))
+    result = fit(config, made)
+    ridge, _, _ = ridge_head(head_input(made.train_features, "all-stages"), made.train)
+    outputs = (head_input(made.train_features, "all-stages") @ ridge).numpy()
+    expected = (1 - np.corrcoef(outputs, human_scores(made.train).numpy())[0, 1]) / 2
+    assert result.history[1]["loss"] == pytest.approx(expected, abs=1e-5)
+
+
 @pytest.mark.parametrize("name", ["groupnorm", "layernorm"])
 def test_works_without_running_statistics(context: Callable[..., FitContext], name: str) -> None:
     adapter = fit(replace(QUICK, epochs=1), context(create_tiny(name, "random:0"))).adapter
@@ -263,4 +284,6 @@ def test_continuous_target_needs_deviations(context: Callable[..., FitContext], 
 
 
 def test_both_methods_are_registered() -> None:
-    assert [(entry.name, entry.kind) for entry in iqakit_adapters()] == [("linear", "fit"), ("tsn", "fit")]
+    entries = list(iqakit_adapters())
+    assert [(entry.name, entry.kind) for entry in entries] == [("linear", "fit"), ("tsn", "fit")]
+    assert all(entry.independent and not entry.needs_earlier_data for entry in entries)

@@ -38,7 +38,15 @@ def test_published_settings_are_the_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("clusters", 0), ("repeats", 0), ("iterations", 0), ("temperature", -1.0), ("temperature", math.nan), ("seed", -1)],
+    [
+        ("clusters", 0),
+        ("stages", 0),
+        ("repeats", 0),
+        ("iterations", 0),
+        ("temperature", -1.0),
+        ("temperature", math.nan),
+        ("seed", -1),
+    ],
 )
 def test_settings_out_of_range_are_named(setting: str, value: float) -> None:
     with pytest.raises(ConfigurationError, match=f"combiner kmeans: {setting} must .* found {value}"):
@@ -53,6 +61,42 @@ def test_state_of_a_task() -> None:
     assert state["lab/distances"].shape == (101,)
     assert all(tensor.dtype == torch.float32 for tensor in state.values())
     assert bool((state["lab/distances"].diff() >= 0).all())
+
+
+@pytest.mark.parametrize(("stages", "used"), [(1, [4]), (2, [3, 4]), (4, [1, 2, 3, 4]), (9, [1, 2, 3, 4])])
+def test_the_last_stages_are_clustered_and_the_state_says_which(stages: int, used: list[int]) -> None:
+    features = [*_features(30, seed=1), *_features(30, seed=2)]
+    state = _gate(stages=stages).fit_task({}, "lab", features)
+    state = _gate(stages=stages).fit_task(state, "wild", [*_features(30, seed=3, centre=1), *_features(30, seed=4)])
+    assert [int(name[-1]) for name in sorted(state) if name.startswith("lab/stage")] == used
+    # Scoring goes by the state, whatever the settings say then.
+    distances = torch.stack(
+        [
+            torch.stack([nearest_distance(features[number - 1], state[f"{task}/stage{number}"]) for number in used])
+            for task in ("lab", "wild")
+        ],
+        dim=2,
+    )
+    found = _gate(stages=1).weights(state, ["lab", "wild"], features, None)
+    assert torch.allclose(found, gate_weights(distances, 8.0))
+
+
+def test_tasks_clustered_at_other_stages_cannot_be_compared() -> None:
+    features = _features(30)
+    state = _gate(stages=2).fit_task({}, "lab", features)
+    state = _gate(stages=1).fit_task(state, "wild", features)
+    with pytest.raises(
+        MismatchError, match=r"stages \[2\] of task 'wild' and \[1, 2\] of 'lab'; fit all tasks with the same"
+    ):
+        _gate().weights(state, ["lab", "wild"], features, None)
+    assert len(novelty(state, ["lab", "wild"], features)) == 30  # each task is its own measure there
+
+
+def test_a_stage_that_the_backbone_lacks_is_named() -> None:
+    features = _features(30)
+    state = _gate().fit_task({}, "lab", features)
+    with pytest.raises(MismatchError, match="knows stage 2 of task 'lab', but the backbone gives 1"):
+        _gate().weights(state, ["lab"], features[:1], None)
 
 
 def test_centroids_are_those_of_scikit_learn() -> None:
