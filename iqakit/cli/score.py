@@ -18,10 +18,10 @@ from iqakit.cli.choices import (
     parse_top,
     terminal_of,
 )
-from iqakit.cli.result_file import Kept, ResultFile, resume
+from iqakit.cli.result_file import check_place
+from iqakit.cli.score_file import BestOnly, RowSink, TextSink
 from iqakit.cli.score_formats import Format, check_resumable, format_of, row_format
-from iqakit.cli.score_rows import FlatCells
-from iqakit.cli.score_run import Tally, found_images, with_bar, write_rows
+from iqakit.cli.score_run import Tally, found_images, with_bar
 from iqakit.errors import ConfigurationError
 
 
@@ -95,44 +95,51 @@ def score(
     path = None if output is None or str(output) == "-" else output
     if resuming:
         check_resumable(path, written, top)
+    check_place(path)
     assigned = parse_assignments(settings)
     paths = found_images(images)
 
-    from iqakit.pipeline.model import QualityModel
+    from iqakit.pipeline.model import DEFAULT_COMBINER, QualityModel
 
     loaded = QualityModel.load(model, device=device.value)
     terminal.say(f"model {loaded.version} in {loaded.directory}: {loaded.backbone_id}, tasks {', '.join(loaded.tasks)}")
     tally = Tally(minimum)
-    kept = Kept()
-    if resuming and path is not None:
-        columns = FlatCells(loaded.tasks).columns
-        kept = resume(path, written.value, columns, loaded.version)
-        tally.take_kept(kept)
-        if kept.rows:
-            terminal.say(f"{kept.rows} images are in {path} already")
-    rows = loaded.score_many(
-        (image for image in paths if not kept.take(image)),
-        combiner=combiner,
-        task=task,
-        settings=assigned,
-        workers=workers,
-        batch_size=size,
-        on_error=on_error.value,
+    # What decides the scores; a cut run goes on with the same only.
+    decisive = {
+        "model": loaded.version,
+        "combiner": combiner or ("oracle" if task else DEFAULT_COMBINER),
+        "task": task,
+        "set": dict(assigned),
+        "tta": tta.value,
+    }
+    kept_formats = path is not None and written in (Format.JSONL, Format.CSV) and top is None
+    lines = TextSink(
+        path, row_format(written, path, loaded), settings=decisive if kept_formats else None, resuming=resuming
     )
-    counted = tally.watch(
-        row.to_json() for row in with_bar(terminal, rows, images, kept.rows, path is None and top is None)
-    )
-    target = ResultFile(path, append=resuming)
+    sink: RowSink = lines if top is None else BestOnly(lines, count, share)
+    if lines.kept.rows:
+        terminal.say(f"{lines.kept.rows} images are in {lines.grows} already")
     try:
-        with target:
-            write_rows(target, row_format(written, path, loaded), counted, count, share, heading=not kept.has_heading)
+        with sink:
+            rows = loaded.score_many(
+                lines.remaining(paths, tally.take_kept),
+                combiner=combiner,
+                task=task,
+                settings=assigned,
+                workers=workers,
+                batch_size=size,
+                on_error=on_error.value,
+            )
+            shown = with_bar(terminal, rows, images, lines.kept.rows, path is None and top is None)
+            for row in tally.watch(row.to_json() for row in shown):
+                sink.write(row)
     except BaseException:  # whatever ended the run, people should know where their rows are
-        if target.leftover is not None:
-            terminal.say(f"the rows so far are in {target.leftover}; {path} was not touched")
-        elif path is not None and written in (Format.JSONL, Format.CSV) and top is None:
-            terminal.say(f"the rows so far are in {path}; the same command with --resume goes on")
+        again = "; the same command with --resume goes on" if kept_formats else ""
+        untouched = "" if sink.leftover == path else f"; {path} was not touched"
+        if sink.leftover is not None:
+            terminal.say(f"the rows so far are in {sink.leftover}{untouched}{again}")
         raise
-    for line in tally.summary():
+    for line in [*lines.kept.summary(path), *tally.summary()]:
         terminal.say(line)
     if tally.failed or tally.below:
         raise typer.Exit(1)

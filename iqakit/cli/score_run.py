@@ -1,8 +1,7 @@
-"""Rows of ``score`` on their way: counted, ranked, written, with a bar where somebody watches."""
+"""Rows of ``score`` on their way: counted, with a bar where somebody watches."""
 
 from __future__ import annotations
 
-import heapq
 import math
 import sys
 import threading
@@ -14,9 +13,9 @@ from itertools import chain
 from typing import Any
 
 from iqakit.cli.images import expand_images, is_countable
+from iqakit.cli.kept_rows import KeptRow
 from iqakit.cli.output import BarProgress, Terminal
-from iqakit.cli.result_file import Kept, ResultFile
-from iqakit.cli.score_rows import RowFormat
+from iqakit.cli.score_file import ranking_score
 from iqakit.errors import ConfigurationError
 
 
@@ -31,50 +30,6 @@ def found_images(images: Sequence[str]) -> Iterator[str]:
             "name files, directories or patterns, or - for one path a line on standard input"
         )
     return chain([first], paths)
-
-
-def write_rows(
-    target: ResultFile,
-    form: RowFormat,
-    rows: Iterator[dict[str, Any]],
-    count: int | None,
-    share: float | None,
-    *,
-    heading: bool,
-) -> None:
-    """Write the rows as they come, or the best of them once all are known."""
-    ordered = rows if count is None and share is None else iter(best(rows, count, share))
-    if heading:
-        target.write(form.begin())
-    for row in ordered:
-        target.write(form.row(row))
-    target.write(form.end())
-
-
-def best(rows: Iterator[dict[str, Any]], count: int | None, share: float | None) -> list[dict[str, Any]]:
-    """The best rows, best first; of equal ones the earlier first. Error rows are not among them.
-
-    Args:
-        rows: All rows.
-        count: How many, at most.
-        share: Or which share of the scored ones (0-1), rounded up.
-
-    Raises:
-        ConfigurationError: A row has no calibrated score to go by.
-    """
-    ranked = ((_ranking_score(row), -index, row) for index, row in enumerate(rows) if row["status"] == "ok")
-    if share is not None:
-        everything = sorted(ranked, key=lambda item: item[:2], reverse=True)
-        # The small step back keeps 10% of 30 at 3, whatever floating point makes of it.
-        return [row for _, _, row in everything[: max(1, math.ceil(share * len(everything) - 1e-9))]]
-    return [row for _, _, row in heapq.nlargest(count or 0, ranked, key=lambda item: item[:2])]
-
-
-def _ranking_score(row: dict[str, Any]) -> float:
-    """The score to go by."""
-    if row.get("score") is None:
-        raise ConfigurationError(f"{row['path']} has no calibrated score; --top and --min cannot be used with this model")
-    return float(row["score"])
 
 
 @dataclass
@@ -99,12 +54,12 @@ class Tally:
     _calibrated: int = 0
     _began: float = field(default_factory=time.perf_counter)
 
-    def take_kept(self, kept: Kept) -> None:
-        """Count the rows of an earlier run."""
-        self.failed += kept.failed
-        self.scored += kept.rows - kept.failed
-        for score in kept.scores:
-            self._take_score(score)
+    def take_kept(self, row: KeptRow) -> None:
+        """Count a row of an earlier run."""
+        self.failed += row.failed
+        self.scored += not row.failed
+        if row.score is not None:
+            self._take_score(row.score)
 
     def watch(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Count rows as they pass."""
@@ -113,7 +68,7 @@ class Tally:
             if row["status"] == "ok":
                 self.scored += 1
                 if row["score"] is not None or self.minimum is not None:
-                    self._take_score(_ranking_score(row))
+                    self._take_score(ranking_score(row))
             else:
                 self.failed += 1
             yield row

@@ -13,10 +13,10 @@ import pytest
 from rich.console import Console
 
 from iqakit.cli.output import Terminal
-from iqakit.cli.result_file import ResultFile, resume
-from iqakit.cli.score_rows import FlatCells, JsonList, PeopleTable
-from iqakit.cli.score_run import best, with_bar
-from iqakit.errors import FileFormatError, MismatchError
+from iqakit.cli.result_file import ResultFile
+from iqakit.cli.score_file import BestOnly, TextSink
+from iqakit.cli.score_rows import JsonLines, JsonList, PeopleTable
+from iqakit.cli.score_run import with_bar
 from iqakit.pipeline.model import QualityModel
 
 FIELDS = [
@@ -140,15 +140,42 @@ def test_top_gives_the_best_first(run, pictures: Path, model: Path, broken: Path
     assert lines(run(*arguments, "--top", "99").out) == ranked
 
 
+def best(rows: list[dict], count: int | None, share: float | None) -> list[str]:
+    """Paths of the best rows, through a sink that writes them to a file."""
+    with BestOnly(TextSink(Path("best.jsonl"), JsonLines()), count, share) as sink:
+        for row in rows:
+            sink.write(row)
+    kept = lines(Path("best.jsonl").read_text())
+    assert all(row in rows for row in kept)
+    return [row["path"] for row in kept]
+
+
 def test_best_keeps_the_order_of_equal_rows() -> None:
     rows = [
         {"path": name, "status": "ok", "score": score} for name, score in (("a", 1.0), ("b", 5.0), ("c", 5.0), ("d", 0.0))
     ]
-    assert [row["path"] for row in best(iter(rows), 3, None)] == ["b", "c", "a"]
-    assert [row["path"] for row in best(iter(rows), None, 0.5)] == ["b", "c"]
-    assert [row["path"] for row in best(iter(rows), None, 0.001)] == ["b"]
+    rows.insert(2, {"path": "e", "status": "error", "score": None})
+    assert best(rows, 3, None) == ["b", "c", "a"]
+    assert best(rows, None, 0.5) == ["b", "c"]
+    assert best([], 3, None) == best([], None, 0.5) == []
     thirty = [{"path": str(index), "status": "ok", "score": float(index)} for index in range(30)]
-    assert len(best(iter(thirty), None, 0.1)) == 3
+    assert best(thirty, None, 0.1) == ["29", "28", "27"]
+
+
+def test_the_best_of_a_cut_run_are_written(tmp_path: Path) -> None:
+    rows = [{"path": str(index), "status": "ok", "score": float(index % 7)} for index in range(20)]
+
+    def cut(path: Path, count: int | None, share: float | None) -> None:
+        with BestOnly(TextSink(path, JsonLines()), count, share) as sink:
+            for row in rows:
+                sink.write(row)
+            raise KeyboardInterrupt
+
+    for count, share in ((2, None), (None, 0.1)):
+        path = tmp_path / f"{count}.jsonl"
+        with pytest.raises(KeyboardInterrupt):
+            cut(path, count, share)
+        assert [row["path"] for row in lines(path.read_text())] == ["6", "13"]
 
 
 def test_min_decides_the_exit_code(run, pictures: Path, model: Path) -> None:
@@ -218,20 +245,6 @@ def test_resume_refuses_rows_of_another_model(run, pictures: Path, model: Path) 
         done = run("score", pictures, "--model", model, "-o", name, "--resume")
         assert done.code == 2
         assert f"{name} holds rows of model other@" in done.err
-
-
-def test_resume_refuses_a_file_of_another_kind(tmp_path: Path) -> None:
-    columns = FlatCells(["blur"]).columns
-    path = tmp_path / "rows.jsonl"
-    path.write_text(
-        '{"path": "a", "status": "ok", "model": "m@1"}\nnot json\n{"path": "b", "status": "ok", "model": "m@1"}\n'
-    )
-    with pytest.raises(FileFormatError, match=r"rows\.jsonl, row 2, is no row of jsonl scores"):
-        resume(path, "jsonl", columns, "m@1")
-    path = tmp_path / "rows.csv"
-    path.write_text("image,mos\na.jpg,3\n")
-    with pytest.raises(MismatchError, match=r"has the columns image, mos, but this model's rows have path, status"):
-        resume(path, "csv", columns, "m@1")
 
 
 def test_odd_paths_survive_every_format(run, pictures: Path, model: Path) -> None:
