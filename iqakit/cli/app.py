@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from iqakit import __version__
-from iqakit.cli import datasets, doctor, evaluate, fit, plugins, score
+from iqakit.cli import continual, datasets, doctor, evaluate, fit, plugins, score
 from iqakit.cli.output import Terminal
 from iqakit.errors import IqakitError, UnknownNameError
 
@@ -101,6 +101,7 @@ def _global_options(
 fit.register(app)
 score.register(app)
 evaluate.register(app)
+continual.register(app)
 datasets.register(app)
 plugins.register(app)
 doctor.register(app)
