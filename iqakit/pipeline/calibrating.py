@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from iqakit.adapters.training_images import human_scores
 from iqakit.contracts import Adapter, Calibration, Dataset, Progress
 from iqakit.errors import ConfigurationError
-from iqakit.functional.calibration import fit_calibration
+from iqakit.functional.calibration_choice import choose_calibration
 from iqakit.functional.correlation import srcc
 from iqakit.functional.heads import head_input, head_scores
 from iqakit.imaging.tensors import prepare
@@ -21,6 +21,7 @@ CUSTOMARY_SCALES = ((0.0, 1.0), (1.0, 5.0), (0.0, 5.0), (0.0, 10.0), (0.0, 100.0
 """Scales that human scores are commonly given on; the first that holds a table's scores is taken to be its own."""
 LEAST_VALIDATION = 10
 """With fewer validation images the map is fitted on training images too."""
+_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,9 @@ def calibrate(
     scale: Scale,
     progress: Progress,
 ) -> tuple[Calibration, float]:
-    """Fit the map from raw outputs to points on held-out images.
+    """Choose and fit the map from raw outputs to points on held-out images.
+
+    Which images are held out together while choosing is dealt by a fixed seed: the choice depends on the data alone.
 
     Args:
         runtime: Runs the backbone.
@@ -97,13 +100,23 @@ def calibrate(
     Returns:
         The map, and SRCC of raw outputs with human scores on the validation images (nan where undefined).
     """
-    raw, scores = raw_outputs(runtime, adapter, shared, validation, progress), human_scores(validation)
-    figure = float(srcc(raw, scores))
-    if len(raw) < LEAST_VALIDATION and validation is not train:
-        raw = torch.cat([raw, raw_outputs(runtime, adapter, shared, train, progress)])
-        scores = torch.cat([scores, human_scores(train)])
-    fitted = fit_calibration(raw, scale.points(scores))
-    return Calibration(fitted.low, fitted.high, fitted.centre, fitted.width, fitted.residual), figure
+    used = [validation]
+    if len(validation) < LEAST_VALIDATION and validation is not train:
+        used.append(train)
+    raw = [raw_outputs(runtime, adapter, shared, dataset, progress) for dataset in used]
+    scores = [human_scores(dataset) for dataset in used]
+    contents = [content for dataset in used for content in _contents(dataset)]
+    generator = torch.Generator().manual_seed(_SEED)
+    choice = choose_calibration(torch.cat(raw), scale.points(torch.cat(scores)), contents, generator)
+    errors = f"{choice.logistic_error:.2f} points held out, isotonic {choice.isotonic_error:.2f}"
+    progress.message(f"{adapter.task}: calibration {choice.fit.kind} (logistic {errors})")
+    return Calibration(**asdict(choice.fit)), float(srcc(raw[0], scores[0]))
+
+
+def _contents(dataset: Dataset) -> list[str]:
+    """Names of the images' contents; an image of unknown content is a content of its own."""
+    samples = (dataset.sample(index) for index in range(len(dataset)))
+    return [f"image {sample.name}" if sample.content is None else f"content {sample.content}" for sample in samples]
 
 
 def raw_outputs(

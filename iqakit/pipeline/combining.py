@@ -11,30 +11,36 @@ import torch
 from torch import Tensor
 
 from iqakit.contracts import Calibration
-from iqakit.functional.calibration import apply_calibration
+from iqakit.functional.calibration import apply_calibration, expected_error
 
 
 def combine_tasks(
-    raw: Tensor, weights: Tensor, calibrations: Sequence[Calibration | None]
+    raw: Tensor, weights: Tensor, calibrations: Sequence[Calibration | None], beliefs: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Combine the tasks of N images.
 
+    ``score = sum(weight * points)`` and ``std = sqrt(sum(belief * (error^2 + (points - score)^2)))``: with the probability
+    that the combiner believes in, people's score is that of a task's own people, around that task's points with that task's
+    error. It is the law of total variance, taken around the score that is given rather than the mean of the beliefs.
+
     Args:
-        raw: (N, T), each task's head output; higher is better.
+        raw: (N, T), each task's head output; higher is better. Give float64 to keep apart what float32 would round
+            together.
         weights: (N, T), the combiner's, not negative, rows summing to 1.
         calibrations: The T tasks' maps to points; None where a task has none.
+        beliefs: (N, T), how probable it is that an image is of a task's kind, rows summing to 1; None: the weights.
 
     Returns:
-        Score (N,) in points, 0-100, higher is better; raw (N,), the weighted sum of head outputs; std (N,) in points.
-        Score and std are nan where a task that counts has no calibration.
+        Score (N,) in points, 0-100, higher is better; raw (N,), the weighted sum of head outputs; std (N,) in points, half
+        the width of the interval around the score that holds about 68 % of human scores. Score and std are nan where a task
+        that counts has no calibration.
     """
     points = task_points(raw, calibrations)
-    residuals = torch.tensor([_residual(calibration) for calibration in calibrations], dtype=raw.dtype, device=raw.device)
-    counted = weights > 0
-    score = torch.where(counted, weights * points, 0.0).sum(1)
-    # Law of total variance: each head's own error, and how far the heads disagree.
-    spread = torch.where(counted, weights * (residuals.square() + (points - score[:, None]).square()), 0.0)
-    return score, (weights * raw).sum(1), spread.sum(1).sqrt()
+    errors = torch.stack([_errors(calibration, points[:, index]) for index, calibration in enumerate(calibrations)], 1)
+    likely = weights if beliefs is None else beliefs
+    score = torch.where(weights > 0, weights * points, 0.0).sum(1)
+    variance = torch.where(likely > 0, likely * (errors.square() + (points - score[:, None]).square()), 0.0).sum(1)
+    return score, (weights * raw).sum(1), variance.sqrt()
 
 
 def task_points(raw: Tensor, calibrations: Sequence[Calibration | None]) -> Tensor:
@@ -51,12 +57,9 @@ def task_points(raw: Tensor, calibrations: Sequence[Calibration | None]) -> Tens
     return torch.stack(columns, 1)
 
 
-def _residual(calibration: Calibration | None) -> float:
-    """The residual of a map, nan where there is none."""
-    return calibration.residual if calibration else torch.nan
-
-
 def _points(calibration: Calibration | None, raw: Tensor) -> Tensor:
-    if calibration is None:
-        return torch.full_like(raw, torch.nan)
-    return apply_calibration(raw, calibration.low, calibration.high, calibration.centre, calibration.width)
+    return torch.full_like(raw, torch.nan) if calibration is None else apply_calibration(raw, calibration)
+
+
+def _errors(calibration: Calibration | None, points: Tensor) -> Tensor:
+    return torch.full_like(points, torch.nan) if calibration is None else expected_error(points, calibration)

@@ -1,4 +1,4 @@
-"""Adapter files, format 1: everything one task adds, in one safetensors file.
+"""Adapter files, format 2: everything one task adds, in one safetensors file.
 
 Tensors are named ``backbone/<name>``, ``head/weight`` and ``head/bias``. One metadata key, ``iqakit``, holds canonical
 JSON: format, format_version, task, method, backbone, head, preprocessing, calibration, config, provenance, and a checksum
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from iqakit.contracts.adapter import Adapter
 from iqakit.errors import ConfigurationError, FileFormatError, MismatchError, NewerFormatError, TrainingError
-from iqakit.storage.adapter_record import RecordError, adapter_from_record, record_of
+from iqakit.storage.adapter_record import RecordError, adapter_from_record, record_of, upgrade_from_1
 from iqakit.storage.atomic import read_file_bytes, write_bytes_atomic
 from iqakit.storage.canonical_json import canonical_json
 from iqakit.storage.fingerprints import fingerprint_tensors
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from iqakit.contracts.backbone import Backbone
 
 FORMAT = "iqakit-adapter"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Upgrade = Callable[[dict[str, Any], dict[str, "Tensor"]], tuple[dict[str, Any], dict[str, "Tensor"]]]
-UPGRADES: dict[int, Upgrade] = {}
+UPGRADES: dict[int, Upgrade] = {1: upgrade_from_1}
 """Pure functions; number v takes the record and the tensors of format v to format v + 1. Format 1 is the first."""
 
 _TASK_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
@@ -60,7 +60,7 @@ def adapter_bytes(adapter: Adapter) -> bytes:
     Counters (``num_batches_tracked``) are left out: they change no score. Tuples in config and provenance become lists.
 
     Raises:
-        ConfigurationError: The adapter has a name, a value or a tensor that format 1 does not hold.
+        ConfigurationError: The adapter has a name, a value or a tensor that the format does not hold.
         TrainingError: A tensor has values that are not finite.
     """
     check_task_name(adapter.task)
@@ -94,7 +94,7 @@ def write_adapter(adapter: Adapter, path: Path | str) -> str:
         SHA-256 of the file, in hexadecimal.
 
     Raises:
-        ConfigurationError: The adapter has a name, a value or a tensor that format 1 does not hold.
+        ConfigurationError: The adapter has a name, a value or a tensor that the format does not hold.
         TrainingError: A tensor has values that are not finite.
         StorageError: The file could not be written; what was there before still is.
     """
@@ -137,15 +137,13 @@ def parse_adapter(data: bytes, what: str, backbone: Backbone | None = None) -> A
         )
     if document.get("checksum") != _checksum(document, tensors, what):
         raise FileFormatError(f"{what} has changed since it was written: its checksum is wrong; make or fetch it again")
-    for step in range(version, FORMAT_VERSION):
-        if step not in UPGRADES:
-            raise FileFormatError(
-                f"{what} is in format {version}, which this iqakit cannot upgrade; make or fetch it again"
-            )
-        document, tensors = UPGRADES[step](document, tensors)
-        document = {**document, "format_version": step + 1}
-    document.pop("checksum", None)
+    if missing := [step for step in range(version, FORMAT_VERSION) if step not in UPGRADES]:
+        raise FileFormatError(f"{what} is in format {missing[0]}, which this iqakit cannot upgrade; make or fetch it again")
+    document = {key: value for key, value in document.items() if key != "checksum"}
     try:
+        for step in range(version, FORMAT_VERSION):
+            document, tensors = UPGRADES[step](document, tensors)
+            document = {**document, "format_version": step + 1}
         adapter = adapter_from_record(document, tensors)
         check_task_name(adapter.task)
     except (RecordError, ConfigurationError) as error:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from iqakit.contracts.adapter import FEATURE_KINDS, HEAD_KINDS, Adapter, Calibration, Preprocessing
+from iqakit.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,12 +38,30 @@ def record_of(adapter: Adapter) -> dict[str, Any]:
             "fixed_size": None if shown.fixed_size is None else list(shown.fixed_size),
             "max_pixels": shown.max_pixels,
         },
-        "calibration": None
-        if curve is None
-        else {name: float(getattr(curve, name)) for name in ("low", "high", "centre", "width", "residual")},
+        "calibration": None if curve is None else _curve_record(curve),
         "config": dict(adapter.config),
         "provenance": dict(adapter.provenance),
     }
+
+
+def _curve_record(curve: Calibration) -> dict[str, Any]:
+    numbers = {name: float(getattr(curve, name)) for name in ("low", "high", "centre", "width", "tilt", "residual")}
+    knots = [[float(raw), float(points)] for raw, points in curve.knots]
+    return {**numbers, "kind": curve.kind, "knots": knots, "residual_kind": curve.residual_kind}
+
+
+def upgrade_from_1(document: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The record and the tensors of format 1 as format 2, which says which kind of calibration it is.
+
+    Pure; scores stay the same to the bit. What is no calibration of format 1 is left for the reader to refuse.
+    """
+    curve = document.get("calibration")
+    if not isinstance(curve, Mapping):
+        return document, tensors
+    added = {"kind": "logistic", "knots": [], "tilt": 0.0, "residual_kind": "constant"}
+    if foreign := sorted(set(curve) & set(added)):
+        raise RecordError(f"calibration.{foreign[0]} is unknown in format 1")
+    return {**document, "calibration": {**curve, **added}}, tensors
 
 
 def adapter_from_record(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Adapter:
@@ -61,10 +80,12 @@ def adapter_from_record(document: Mapping[str, Any], tensors: Mapping[str, Tenso
     shown = document["preprocessing"]
     _check(shown, "preprocessing.", _PREPROCESSING)
     curve = document["calibration"]
+    calibration = None
     if curve is not None:
         _check(curve, "calibration.", _CALIBRATION)
         if not 0 <= curve["low"] < curve["high"] <= 100:
             raise RecordError(f"calibration runs from {curve['low']} to {curve['high']}, which is not rising within 0-100")
+        calibration = _checked_curve(curve)
     kind = document["head"]["kind"]
     overlay = _check_tensors(tensors, kind)
     size = shown["fixed_size"]
@@ -88,10 +109,31 @@ def adapter_from_record(document: Mapping[str, Any], tensors: Mapping[str, Tenso
             fixed_size=None if size is None else (size[0], size[1]),
             max_pixels=shown["max_pixels"],
         ),
-        calibration=None if curve is None else Calibration(**{name: float(value) for name, value in curve.items()}),
+        calibration=calibration,
         config=document["config"],
         provenance=document["provenance"],
     )
+
+
+def _checked_curve(curve: Mapping[str, Any]) -> Calibration:
+    from iqakit.functional.calibration import check_curve
+
+    calibration = Calibration(
+        low=float(curve["low"]),
+        high=float(curve["high"]),
+        centre=float(curve["centre"]),
+        width=float(curve["width"]),
+        residual=float(curve["residual"]),
+        kind=curve["kind"],
+        knots=tuple((float(raw), float(points)) for raw, points in curve["knots"]),
+        tilt=float(curve["tilt"]),
+        residual_kind=curve["residual_kind"],
+    )
+    try:
+        check_curve(calibration)
+    except ConfigurationError as error:
+        raise RecordError(str(error)) from error
+    return calibration
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
@@ -171,6 +213,10 @@ def _list_of(check: Check, length: int) -> Check:
     return lambda value: isinstance(value, list) and len(value) == length and all(check(item) for item in value)
 
 
+def _all(check: Check, most: int) -> Check:
+    return lambda value: isinstance(value, list) and len(value) <= most and all(check(item) for item in value)
+
+
 def _or_none(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
@@ -203,4 +249,8 @@ _CALIBRATION: dict[str, Check] = {
     "centre": _number,
     "width": _positive,
     "residual": lambda value: _number(value) and value >= 0,
+    "kind": _one_of(("logistic", "isotonic")),
+    "knots": _all(_list_of(_number, 2), 1000),
+    "tilt": lambda value: _number(value) and 0 <= value < 1,
+    "residual_kind": _one_of(("constant", "bounded")),
 }

@@ -1,10 +1,11 @@
-"""Makes the golden files of format 1 beside this script. Run it only when a new format is added; format 1 never changes.
+"""Makes the golden files of format 2 beside this script. Run it only when a new format is added; old ones never change.
 
 The content is written out in plain numbers, so that it depends on no random generator and no other part of iqakit.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from iqakit.contracts import Adapter, Calibration, Preprocessing
 from iqakit.storage.adapter_file import write_adapter
 from iqakit.storage.model_directory import BackboneFacts, add_task
 
-HERE = Path(__file__).parent / "format-1"
+HERE = Path(__file__).parent / "format-2"
 FINGERPRINT = "0123456789abcdef" * 4
 
 
@@ -64,11 +65,19 @@ def cosine_adapter() -> Adapter:
     )
 
 
+def isotonic_adapter() -> Adapter:
+    """What format 1 could not say: an isotonic calibration, a tilt, and a residual that depends on the score."""
+    knots = ((-0.5, 12.5), (0.0, 30.0), (0.1, 62.5), (0.75, 87.5))
+    curve = Calibration(12.5, 87.5, 0.125, 0.75, 8.25, "isotonic", knots, 0.0001, "bounded")
+    return replace(linear_adapter(), task="isotonic", calibration=curve)
+
+
 def write_all(place: Path) -> None:
-    """Write every golden file of format 1 below ``place``."""
+    """Write every golden file of format 2 below ``place``."""
     place.mkdir(parents=True, exist_ok=True)
     write_adapter(linear_adapter(), place / "linear.safetensors")
     write_adapter(cosine_adapter(), place / "cosine-all-stages.safetensors")
+    write_adapter(isotonic_adapter(), place / "isotonic.safetensors")
     facts = BackboneFacts("tiny", "random:0", FINGERPRINT)
     first = {"gallery/stage0": ramp(2, 3), "gallery/stage1": ramp(2, 4)}
     second = {**first, "my-camera_2.1/stage0": ramp(2, 3, start=5), "my-camera_2.1/stage1": ramp(2, 4, start=6)}

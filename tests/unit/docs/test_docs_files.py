@@ -57,7 +57,7 @@ def test_the_fields_of_the_record(written: dict[str, Any]) -> None:
     assert list(written["metadata"]) == ["iqakit"]
     assert written["metadata"]["iqakit"] == canonical_json(written["record"])
     assert rows("### Record") == {*leaves(written["record"]), "calibration"}
-    assert (written["record"]["format"], written["record"]["format_version"]) == ("iqakit-adapter", 1)
+    assert (written["record"]["format"], written["record"]["format_version"]) == ("iqakit-adapter", 2)
     assert written["path"].name == "00-sharpness.safetensors"
 
 
@@ -101,5 +101,6 @@ def test_the_files_of_a_model(tiny_model: Path) -> None:
 def test_the_versions() -> None:
     assert f"## Adapter file, format {adapter_file.FORMAT_VERSION}" in PAGE
     assert f"## Model directory, format {model_manifest.FORMAT_VERSION}" in PAGE
-    assert not adapter_file.UPGRADES
+    listed = re.findall(r"^\| (\d) \|", PAGE.partition("\n## Versions\n")[2], flags=re.MULTILINE)
+    assert [int(version) for version in listed] == [*adapter_file.UPGRADES, adapter_file.FORMAT_VERSION]
     assert "Format 1 is the first" in PAGE

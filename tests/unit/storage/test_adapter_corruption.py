@@ -66,7 +66,25 @@ def random_adapters(draw: st.DrawFn) -> Adapter:
         ),
         calibration=draw(
             st.none()
-            | st.builds(Calibration, st.just(low), st.floats(50, 100), FLOAT, st.floats(1e-6, 1e6), st.floats(0, 100))
+            | st.builds(
+                Calibration,
+                st.just(low),
+                st.floats(50, 100),
+                FLOAT,
+                st.floats(1e-6, 1e6),
+                st.floats(0, 100),
+                tilt=st.floats(0, 0.5),
+                residual_kind=st.sampled_from(["constant", "bounded"]),
+            )
+            | st.builds(
+                lambda inner, width: Calibration(
+                    low, 100.0, 0.0, width, 5.0, "isotonic", ((-1.5, low), *inner, (9.0, 100.0)), 1e-4
+                ),
+                st.lists(st.floats(0.01, 0.99), max_size=4, unique=True).map(
+                    lambda shares: tuple((share, 50 + 49 * share) for share in sorted(shares))
+                ),
+                st.floats(1e-6, 1e6),
+            )
         ),
         config=draw(JSON),
         provenance=draw(JSON),

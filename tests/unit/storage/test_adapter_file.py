@@ -28,6 +28,7 @@ from iqakit.errors import (
 from iqakit.functional.heads import head_input_dim
 from iqakit.storage import adapter_file
 from iqakit.storage.adapter_file import adapter_bytes, check_task_name, parse_adapter, read_adapter, write_adapter
+from iqakit.storage.adapter_record import upgrade_from_1
 from iqakit.storage.canonical_json import canonical_json
 from iqakit.storage.fingerprints import fingerprint_tensors
 
@@ -77,7 +78,7 @@ def test_the_layout_is_the_documented_one(make_adapter: Make) -> None:
         "format", "format_version", "task", "method", "backbone", "head", "preprocessing", "calibration", "config",
         "provenance", "checksum",
     }  # fmt: skip
-    assert (record["format"], record["format_version"]) == ("iqakit-adapter", 1)
+    assert (record["format"], record["format_version"]) == ("iqakit-adapter", 2)
     assert record["backbone"] == {"id": "tiny", "fingerprint": "ab" * 32}
     assert record["head"] == {"kind": "linear", "features": "embedding"}
     assert torch.equal(tensors["backbone/bn.weight"], make_adapter().tensors["bn.weight"])
@@ -323,13 +324,14 @@ def test_numbers_that_are_whole_but_odd_are_refused(make_adapter: Make) -> None:
 def test_versions(make_adapter: Make, content: Content, monkeypatch: pytest.MonkeyPatch) -> None:
     _, record, tensors = open_file(adapter_bytes(make_adapter()))
     with pytest.raises(
-        NewerFormatError, match=r"^x is in format 7, and this iqakit reads up to format 1; upgrade iqakit to use it$"
+        NewerFormatError, match=r"^x is in format 7, and this iqakit reads up to format 2; upgrade iqakit to use it$"
     ):
         parse_adapter(save(tensors, {"iqakit": canonical_json({**record, "format_version": 7, "new": 1})}), "x")
     for odd in ("1", True, -1, None, 1.0):
         with pytest.raises(FileFormatError, match="which is no number"):
             parse_adapter(sealed({**record, "format_version": odd}, tensors), "x")
-    older = {**record, "format_version": 0}
+    curve = {name: record["calibration"][name] for name in ("low", "high", "centre", "width", "residual")}
+    older = {**record, "format_version": 0, "calibration": curve}
     older["algorithm"] = older.pop("method")
     data = sealed(older, tensors)
     with pytest.raises(
@@ -342,6 +344,68 @@ def test_versions(make_adapter: Make, content: Content, monkeypatch: pytest.Monk
 
     monkeypatch.setitem(adapter_file.UPGRADES, 0, rename)
     assert content(parse_adapter(data, "x")) == content(make_adapter())
+
+
+def test_an_older_reader_refuses_the_format_of_today(make_adapter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = adapter_bytes(make_adapter())
+    monkeypatch.setattr(adapter_file, "FORMAT_VERSION", 1)
+    with pytest.raises(
+        NewerFormatError, match=r"^x is in format 2, and this iqakit reads up to format 1; upgrade iqakit to use it$"
+    ):
+        parse_adapter(data, "x")
+
+
+def test_format_1_is_upgraded(make_adapter: Make, content: Content) -> None:
+    _, record, tensors = open_file(adapter_bytes(make_adapter()))
+    first = {**record, "format_version": 1}
+    first["calibration"] = {name: record["calibration"][name] for name in ("low", "high", "centre", "width", "residual")}
+    kept = json.dumps(first)
+    assert content(parse_adapter(sealed(first, tensors), "x")) == content(make_adapter())
+    upgraded, same = upgrade_from_1(first, tensors)
+    assert json.dumps(first) == kept  # pure
+    assert same is tensors
+    assert upgraded["calibration"] == record["calibration"]
+    bare = {**first, "calibration": None}
+    assert upgrade_from_1(bare, tensors) == (bare, tensors)
+    for wrong, message in (
+        ({**first["calibration"], "kind": "isotonic"}, "calibration.kind is unknown in format 1"),
+        ([], r"calibration is '\[\]', which it cannot be"),
+    ):
+        with pytest.raises(FileFormatError, match=f"^x is not a valid iqakit adapter: {message}"):
+            parse_adapter(sealed({**first, "calibration": wrong}, tensors), "x")
+
+
+def test_an_isotonic_calibration_comes_back(make_adapter: Make, content: Content) -> None:
+    knots = ((-0.25, 10.0), (0.1, 35.5), (1 / 3, 90.0))
+    curve = Calibration(10.0, 90.0, 0.0, 0.5, 7.5, "isotonic", knots, 1e-4, "bounded")
+    adapter = make_adapter(calibration=curve)
+    assert content(parse_adapter(adapter_bytes(adapter), "x")) == content(adapter)
+    _, record, _ = open_file(adapter_bytes(adapter))
+    assert record["calibration"] == {
+        "kind": "isotonic", "low": 10.0, "high": 90.0, "centre": 0.0, "width": 0.5, "residual": 7.5, "tilt": 1e-4,
+        "knots": [[-0.25, 10.0], [0.1, 35.5], [1 / 3, 90.0]], "residual_kind": "bounded",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"knots": ((0.0, 10.0), (0.0, 90.0))}, "an isotonic calibration needs at least 2 knots, rising in both"),
+        ({"knots": ((0.0, 10.0),)}, "found 1 knots, low 10.0, high 90.0"),
+        ({"knots": ((0.0, 10.0), (1.0, 80.0))}, "rising in both, from low to high"),
+        ({"tilt": 0.0}, "an isotonic calibration needs a tilt above 0"),
+        ({"tilt": 1.0}, "calibration.tilt is '1.0', which it cannot be"),
+        ({"kind": "logistic"}, "a logistic calibration has no knots; found 2"),
+        ({"kind": "spline"}, "calibration.kind is 'spline', which it cannot be"),
+        ({"residual_kind": "wide"}, "calibration.residual_kind is 'wide', which it cannot be"),
+        ({"knots": ((0.0, 10.0), (float("nan"), 90.0))}, "calibration.knots is"),
+    ],
+)
+def test_calibrations_that_are_none(changes: dict[str, Any], message: str, make_adapter: Make) -> None:
+    good = Calibration(10.0, 90.0, 0.0, 0.5, 7.5, "isotonic", ((0.0, 10.0), (1.0, 90.0)), 1e-4)
+    assert adapter_bytes(make_adapter(calibration=good))
+    with pytest.raises(ConfigurationError, match=f"the adapter of task 'gallery' cannot be stored: .*{message}"):
+        adapter_bytes(make_adapter(calibration=dataclasses.replace(good, **changes)))
 
 
 def test_against_a_backbone(tmp_path: Path, make_adapter: Make) -> None:
