@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from iqakit.contracts import Preprocessing
 from iqakit.errors import ConfigurationError, ImageError
-from iqakit.imaging.decoding import ImageSource, decode_reserving, describe, pixel_limit
+from iqakit.imaging.decoding import ImageSource, decode_raster, describe, pixel_limit
 from iqakit.imaging.preprocessing import Planes, prepare_pixels
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 DECODING_BYTES: Final = 1_000_000_000
 """What the threads of one stream may take together while decoding; an image that needs more is decoded alone."""
@@ -99,8 +102,9 @@ def _prepare(
             taken += size
 
     try:
-        decoded = decode_reserving(source, limit, reduce_to, reserve)
-        image, more = prepare_pixels(decoded.pixels, pre, full_size=(decoded.height, decoded.width))
+        with ExitStack() as opened:
+            decoded = decode_raster(source, limit, reduce_to, reserve, opened)
+            image, more = prepare_pixels(decoded.raster, pre, full_size=(decoded.height, decoded.width))
         return Prepared(source, image, decoded.width, decoded.height, decoded.warnings + more)
     except ImageError as error:
         return Failed(source, error)
@@ -149,6 +153,8 @@ def stream(
 def _threaded(
     sources: Iterator[ImageSource], pre: Preprocessing, workers: int, ahead: int, limit: int, reduce_to: int | None
 ) -> Generator[Prepared | Failed, None, None]:
+    from concurrent.futures import ThreadPoolExecutor  # costs 15 ms, and one image needs no threads
+
     pool = ThreadPoolExecutor(workers, thread_name_prefix="iqakit-decode")
     gate = MemoryGate(DECODING_BYTES)
     waiting: deque[Future[Prepared | Failed]] = deque()

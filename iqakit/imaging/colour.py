@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from io import BytesIO
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 
 from iqakit.imaging.formats import UnreadableError
+
+if TYPE_CHECKING:
+    from PIL import ImageCms
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3) or (H, W), 8 bit."""
@@ -19,7 +22,7 @@ Pixels = NDArray[np.uint8]
 Transform = Callable[[Image.Image], Image.Image]
 """Brings a block to sRGB, mode RGB."""
 
-_BLOCK: Final = 1 << 22
+_BLOCK: Final = 1 << 18  # pixels; a block and its copies stay in the processor's cache
 _WITH_ALPHA: Final = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 _SIXTEEN: Final = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 _SAME: Final = 2
@@ -63,6 +66,14 @@ def to_srgb(picture: Image.Image, out: Pixels, warnings: list[str]) -> None:
         out[rows, columns] = pixels
     if seen_through:
         warnings.append("alpha-flattened")
+
+
+def is_srgb(picture: Image.Image, warnings: list[str]) -> bool:
+    """Whether a loaded picture's pixels are 8-bit sRGB as they stand; what is found on the way is added to the warnings."""
+    if picture.mode != "RGB" or "transparency" in picture.info:
+        return False
+    icc = picture.info.get("icc_profile")
+    return not (isinstance(icc, bytes) and icc and _transform(picture, icc, warnings) is not None)
 
 
 def _blocks(picture: Image.Image) -> Iterator[tuple[tuple[int, int, int, int] | None, slice, slice]]:
@@ -125,6 +136,8 @@ def _scaled(picture: Image.Image, out: Pixels, transform: Transform | None, warn
 
 @lru_cache(maxsize=1)
 def _srgb() -> ImageCms.ImageCmsProfile:
+    from PIL import ImageCms
+
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
@@ -147,6 +160,8 @@ def _build(icc: bytes, colours: str | None, single: bool) -> str | Transform:
 
     Relative colorimetric with black point compensation, as browsers and photo editors do it.
     """
+    from PIL import ImageCms  # most pictures have no profile
+
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(icc))
         mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(profile.profile.xcolor_space.strip())

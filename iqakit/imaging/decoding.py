@@ -7,9 +7,10 @@ of one line. ``docs/reference/images.md`` says what happens to what.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -21,8 +22,9 @@ from PIL import ExifTags, Image, ImageFile
 
 from iqakit.errors import ConfigurationError, ImageError
 from iqakit.imaging.arrays import from_array, is_tensor
-from iqakit.imaging.colour import to_srgb
+from iqakit.imaging.colour import is_srgb, to_srgb
 from iqakit.imaging.formats import Kind, UnreadableError, open_picture, recognise
+from iqakit.imaging.preprocessing import Raster
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +32,18 @@ if TYPE_CHECKING:
 DEFAULT_MAX_PIXELS: Final = 200_000_000
 """Pictures of more pixels than this are refused unless the caller allows more; it takes about 1.4 GB to decode."""
 _TRUNCATED: Final = "is a truncated {}: part of it is missing; copy or download it again"
-_BYTES_A_PIXEL: Final = 7  # Pillow takes 4, the result 3
+_BYTES_A_PIXEL: Final = 7  # Pillow takes 4, an array of the same 3
+_TURNED_WHOLE: Final = 1 << 25
+"""Pictures of up to so many pixels are turned by Pillow, which is faster and takes a byte a pixel more."""
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _COLOUR: Final = frozenset({"RGB", "RGBA", "RGBX", "LA", "L"})
 MAX_PIXELS_VARIABLE: Final = "IQAKIT_MAX_PIXELS"
 
@@ -57,10 +70,28 @@ class DecodedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class DecodedRaster:
+    """The same, but pixels may still be a loaded sRGB picture.
+
+    Attributes:
+        raster: uint8 (3, H, W), or a picture, which lives until what ``decode_raster`` was told to keep open is closed.
+        width: As of ``DecodedImage``.
+        height: As of ``DecodedImage``.
+        warnings: As of ``DecodedImage``.
+    """
+
+    raster: Raster
+    width: int
+    height: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Opening:
     limit: int
     reduce_to: int | None
     reserve: Callable[[int], None]
+    opened: ExitStack
 
 
 def decode(source: ImageSource, *, max_pixels: int | None = None, reduce_to: int | None = None) -> DecodedImage:
@@ -77,32 +108,39 @@ def decode(source: ImageSource, *, max_pixels: int | None = None, reduce_to: int
         ImageError: It is missing, no image, truncated, too large, or not usable.
         ConfigurationError: ``max_pixels`` or its variable is no positive number.
     """
-    return decode_reserving(source, pixel_limit(max_pixels), reduce_to, lambda size: None)
+    with ExitStack() as opened:
+        decoded = decode_raster(source, pixel_limit(max_pixels), reduce_to, lambda size: None, opened)
+        raster = decoded.raster
+        if isinstance(raster, Image.Image):
+            raster = _as_pixels(raster, 1, [])
+        return DecodedImage(raster, decoded.width, decoded.height, decoded.warnings)
 
 
-def decode_reserving(
-    source: ImageSource, limit: int, reduce_to: int | None, reserve: Callable[[int], None]
-) -> DecodedImage:
+def decode_raster(
+    source: ImageSource, limit: int, reduce_to: int | None, reserve: Callable[[int], None], opened: ExitStack
+) -> DecodedRaster:
     """Decode, and call ``reserve`` with about how many bytes that takes once the size is known and before it is spent.
 
-    For callers that decode several images at a time and must bound what all of them take; else see ``decode``.
+    For callers that decode several images at a time, must bound what all of them take, and only resize; else see
+    ``decode``. The file and the picture stay open until ``opened`` is closed.
     """
     name = describe(source)
-    opening = _Opening(limit, reduce_to, reserve)
+    opening = _Opening(limit, reduce_to, reserve, opened)
     try:
         if is_tensor(source):
+            reserve(_BYTES_A_PIXEL * math.prod(source.shape) // 3)
             from iqakit.imaging.tensors import from_tensor  # torch is loaded already: here is a tensor
 
             pixels, warnings = from_tensor(source)
             return _decoded(pixels, warnings, limit)
         if isinstance(source, np.ndarray):
+            reserve(_BYTES_A_PIXEL * math.prod(source.shape) // 3)
             pixels, warnings = from_array(source)
             return _decoded(pixels, warnings, limit)
         if isinstance(source, Image.Image):
-            return _from_picture(source, _Opening(limit, None, reserve))
+            return _from_picture(source, _Opening(limit, None, reserve, opened))
         if isinstance(source, bytes | bytearray | memoryview):
-            with closing(BytesIO(source)) as stream:
-                return _from_stream(stream, "", opening)
+            return _from_stream(opened.enter_context(BytesIO(source)), "", opening)
         if isinstance(source, str | os.PathLike):
             return _from_path(Path(source), opening)
     except UnreadableError as error:
@@ -145,10 +183,10 @@ def describe(source: object) -> str:
     return f"an object of type {type(source).__name__}"
 
 
-def _decoded(pixels: NDArray[np.uint8], warnings: list[str], limit: int) -> DecodedImage:
+def _decoded(pixels: NDArray[np.uint8], warnings: list[str], limit: int) -> DecodedRaster:
     height, width = pixels.shape[1:]
     _check_size(width, height, limit)
-    return DecodedImage(pixels, width, height, tuple(warnings))
+    return DecodedRaster(pixels, width, height, tuple(warnings))
 
 
 def _check_size(width: int, height: int, limit: int) -> None:
@@ -161,10 +199,10 @@ def _check_size(width: int, height: int, limit: int) -> None:
         )
 
 
-def _from_path(path: Path, opening: _Opening) -> DecodedImage:
+def _from_path(path: Path, opening: _Opening) -> DecodedRaster:
     try:
-        with path.open("rb") as stream:
-            return _from_stream(stream, path.suffix.lower(), opening)
+        stream = opening.opened.enter_context(path.open("rb"))
+        return _from_stream(stream, path.suffix.lower(), opening)
     except FileNotFoundError:
         raise UnreadableError("does not exist") from None
     except IsADirectoryError:
@@ -178,29 +216,31 @@ def _from_path(path: Path, opening: _Opening) -> DecodedImage:
         raise UnreadableError("is not a valid file name") from None
 
 
-def _from_stream(stream: IO[bytes], suffix: str, opening: _Opening) -> DecodedImage:
+def _from_stream(stream: IO[bytes], suffix: str, opening: _Opening) -> DecodedRaster:
     head = stream.read(64)
     if not head:
         raise UnreadableError("is empty (0 bytes)")
     kind = recognise(head, suffix)
     try:
-        picture = open_picture(stream, kind)
+        picture = opening.opened.enter_context(closing(open_picture(stream, kind)))
     except UnreadableError:
         raise
     except Exception as error:  # readers meet hostile bytes and raise anything
         raise UnreadableError(_damage(kind, error)) from None
-    with closing(picture):
-        decoded = _from_picture(picture, opening, kind)
-    if kind.format == "JPEG" and _ends_grey(decoded) and not _is_complete(stream, kind):
+    decoded = _from_picture(picture, opening, kind)
+    if kind.format == "JPEG" and _ends_grey(decoded.raster) and not _is_complete(stream, kind):
         raise UnreadableError(_TRUNCATED.format("JPEG"))
     return decoded
 
 
-def _ends_grey(decoded: DecodedImage) -> bool:
+def _ends_grey(raster: Raster) -> bool:
     """Whether the last pixels are exactly the grey that libjpeg puts where data are missing before the end marker."""
-    corners = (
-        decoded.pixels[:, rows, columns] for rows in (slice(8), slice(-8, None)) for columns in (slice(8), slice(-8, None))
-    )
+    if isinstance(raster, Image.Image):
+        across, down = (((0, min(8, side)), (max(0, side - 8), side)) for side in raster.size)
+        corners = [np.asarray(raster.crop((left, top, right, low))) for left, right in across for top, low in down]
+    else:
+        ends = (slice(8), slice(-8, None))
+        corners = [raster[:, rows, columns] for rows in ends for columns in ends]
     return any(bool((corner == 128).all()) for corner in corners)
 
 
@@ -237,7 +277,7 @@ def _damage(kind: Kind, error: Exception) -> str:
     return f"is a damaged {name} ({text}); copy or download it again"
 
 
-def _from_picture(picture: Image.Image, opening: _Opening, kind: Kind | None = None) -> DecodedImage:
+def _from_picture(picture: Image.Image, opening: _Opening, kind: Kind | None = None) -> DecodedRaster:
     _check_size(picture.width, picture.height, opening.limit)
     reduce_to = opening.reduce_to
     warnings: list[str] = []
@@ -265,11 +305,25 @@ def _from_picture(picture: Image.Image, opening: _Opening, kind: Kind | None = N
     orientation = 1 if turned_already else _orientation(picture)
     if orientation != 1 or turned_already:
         warnings.append("exif-rotated")
-    out, view = _turned(picture.height, picture.width, orientation)
     if orientation >= 5:
         width, height = height, width
+    raster: Raster
+    if not is_srgb(picture, warnings):
+        raster = _as_pixels(picture, orientation, warnings)
+    elif orientation == 1:
+        raster = picture
+    elif picture.width * picture.height <= _TURNED_WHOLE:
+        raster = picture.transpose(_TURNS[orientation])
+    else:
+        raster = _as_pixels(picture, orientation, warnings)
+    return DecodedRaster(raster, width, height, tuple(dict.fromkeys(warnings)))
+
+
+def _as_pixels(picture: Image.Image, orientation: int, warnings: list[str]) -> NDArray[np.uint8]:
+    """A picture's pixels, turned and in sRGB: uint8 (3, H, W), channels last in memory."""
+    out, view = _turned(picture.height, picture.width, orientation)
     to_srgb(picture, view, warnings)
-    return DecodedImage(out.transpose(2, 0, 1), width, height, tuple(dict.fromkeys(warnings)))
+    return out.transpose(2, 0, 1)
 
 
 def _allocate(picture: Image.Image) -> None:

@@ -23,6 +23,8 @@ Pixels = NDArray[np.uint8]
 """(3, H, W), 8 bits, RGB."""
 Planes = NDArray[np.float32]
 """(3, H, W), what a network takes."""
+Raster = Pixels | Image.Image
+"""Pixels, or a loaded picture of mode RGB: a large one that is only resized need not become an array first."""
 
 _FILTERS: Final = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _INTERPOLATIONS: Final = tuple(_FILTERS)
@@ -154,12 +156,12 @@ def _nearest(side: int, multiple: int) -> int:
 
 
 def resize_pixels(
-    pixels: Pixels, pre: Preprocessing, *, full_size: tuple[int, int] | None = None
+    pixels: Raster, pre: Preprocessing, *, full_size: tuple[int, int] | None = None
 ) -> tuple[Pixels, tuple[str, ...]]:
     """Resize an image as ``pre`` says, antialiased.
 
     Args:
-        pixels: uint8 (3, H, W).
+        pixels: uint8 (3, H, W), or a picture.
         pre: How.
         full_size: (height, width) of the whole image where ``pixels`` were decoded smaller; decides the target size.
 
@@ -167,7 +169,7 @@ def resize_pixels(
         uint8 (3, h, w), channels last in memory, and the names of what was done beyond the ordinary: ``upscaled``,
         ``downscaled``, ``aspect-changed``.
     """
-    height, width = full_size or (pixels.shape[1], pixels.shape[2])
+    height, width = full_size or ((pixels.height, pixels.width) if isinstance(pixels, Image.Image) else pixels.shape[1:])
     target = target_size(height, width, pre)
     return resample(pixels, target, pre.interpolation), _resize_warnings(height, width, target, pre)
 
@@ -188,11 +190,11 @@ def _resize_warnings(height: int, width: int, target: tuple[int, int], pre: Prep
     return tuple(warnings)
 
 
-def resample(pixels: Pixels, size: tuple[int, int], interpolation: str = "bilinear") -> Pixels:
+def resample(pixels: Raster, size: tuple[int, int], interpolation: str = "bilinear") -> Pixels:
     """Resize to exactly (height, width), antialiased, in 8 bits.
 
     Args:
-        pixels: uint8 (3, H, W).
+        pixels: uint8 (3, H, W), or a picture.
         size: Height and width.
         interpolation: ``"bilinear"`` or ``"bicubic"``.
 
@@ -200,10 +202,16 @@ def resample(pixels: Pixels, size: tuple[int, int], interpolation: str = "biline
         uint8 (3, h, w), channels last in memory; ``pixels`` or a view of them where they are of that size and layout.
         The same bits whatever the layout of ``pixels``.
     """
-    rows = np.ascontiguousarray(pixels.transpose(1, 2, 0))
-    if rows.shape[:2] != size:
-        rows = np.array(Image.fromarray(rows).resize((size[1], size[0]), _FILTERS[interpolation]))
-    return rows.transpose(2, 0, 1)
+    if isinstance(pixels, Image.Image):
+        picture = pixels
+    else:
+        rows = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        if rows.shape[:2] == size:
+            return rows.transpose(2, 0, 1)
+        picture = Image.fromarray(rows)
+    if picture.size != size[::-1]:
+        picture = picture.resize(size[::-1], _FILTERS[interpolation])
+    return np.array(picture).transpose(2, 0, 1)
 
 
 def normalise_pixels(pixels: Pixels, pre: Preprocessing) -> Planes:
@@ -226,7 +234,7 @@ def normalise_pixels(pixels: Pixels, pre: Preprocessing) -> Planes:
 
 
 def prepare_pixels(
-    pixels: Pixels, pre: Preprocessing, *, full_size: tuple[int, int] | None = None
+    pixels: Raster, pre: Preprocessing, *, full_size: tuple[int, int] | None = None
 ) -> tuple[Planes, tuple[str, ...]]:
     """Resize and normalise: float32 (3, h, w), channels last in memory, and warnings. See ``resize_pixels``."""
     resized, warnings = resize_pixels(pixels, pre, full_size=full_size)

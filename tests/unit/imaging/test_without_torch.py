@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from iqakit.contracts import Preprocessing
-from iqakit.imaging import tensors
+from iqakit.imaging import decoding, tensors
 from iqakit.imaging.batching import Prepared, prepare_source
 from iqakit.imaging.decoding import decode
 from iqakit.imaging.preprocessing import normalise_pixels, prepare_pixels, resample, resize_pixels
@@ -106,6 +106,36 @@ def test_every_value_is_writable_and_of_its_type() -> None:
     assert made.dtype == np.float32
     assert made.flags.writeable
     assert made.strides == (4, 96, 12)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+@pytest.mark.parametrize("whole", [0, 1 << 25])
+def test_a_picture_that_never_becomes_an_array_gives_the_same_bits(
+    orientation: int, mode: str, whole: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "_TURNED_WHOLE", whole)
+    picture = Image.fromarray(noise(110, 90).transpose(1, 2, 0)).convert(mode)
+    exif = Image.Exif()
+    exif[274] = orientation
+    picture.save(tmp_path / "a.png", exif=exif)
+    for pre in (PRE, Preprocessing(PRE.mean, PRE.std, shorter_side=40, interpolation="bicubic")):
+        item = prepare_source(tmp_path / "a.png", pre)
+        assert isinstance(item, Prepared)
+        decoded = decode(tmp_path / "a.png")
+        expected, warnings = prepare_pixels(decoded.pixels, pre)
+        np.testing.assert_array_equal(item.image, expected)
+        assert item.warnings == decoded.warnings + warnings
+        assert item.image.strides[0] == 4
+
+
+def test_a_picture_given_stays_open_and_as_it_was() -> None:
+    picture = Image.fromarray(noise(80, 60).transpose(1, 2, 0))
+    before = picture.tobytes()
+    first = prepare_source(picture, Preprocessing(PRE.mean, PRE.std, shorter_side=40))
+    assert isinstance(first, Prepared)
+    assert picture.tobytes() == before
+    assert decode(picture).pixels.shape == (3, 80, 60)
 
 
 def test_resizing_is_pillows() -> None:
