@@ -80,7 +80,7 @@ class SequentialHeads(Generic[C]):
     def result(self, training: Training) -> FitResult:
         """The network goes to the shared tensors, the head to the adapter."""
         adapter = self.adapter(training, {})
-        return FitResult(adapter, training.kept(all_tensors=False), training.history, training.memory())
+        return FitResult(adapter, training.kept(all_tensors=False), training.history, training.memory)
 
     def adapter(self, training: Training, tensors: Mapping[str, Tensor]) -> Adapter:
         """The task's adapter. The head keeps its length, which matters to methods that go on from it."""

@@ -91,12 +91,13 @@ def kept_images(memory: Mapping[str, Tensor], task: str) -> KeptImages:
 
 
 def choose_images(
-    dataset: Dataset, preprocessing: Preprocessing, count: int, side: int, generator: Generator
+    task: str, dataset: Dataset, preprocessing: Preprocessing, count: int, side: int, generator: Generator
 ) -> KeptImages:
     """Draw images at random and cut one random crop of each.
 
     Args:
-        dataset: The task's training images.
+        task: The task's name.
+        dataset: Its training images.
         preprocessing: Brings them to the size that crops are cut from.
         count: How many; all, where there are fewer.
         side: Side of the crops.
@@ -111,7 +112,7 @@ def choose_images(
     deviations = [sample.score_std for sample in samples]
     known = [deviation for deviation in deviations if deviation is not None]
     return KeptImages(
-        dataset.facts.name,
+        task,
         torch.stack(crops),
         torch.tensor([sample.score for sample in samples]),
         torch.tensor(known) if len(known) == len(samples) else None,
@@ -165,7 +166,6 @@ class Replay(Extra):
         context = training.context
         side = self.config.replay_side or training.side
         generator = training.generator(training.config.epochs + 1, 0)
-        new = choose_images(context.train, context.preprocessing, self.share, side, generator)
-        new = KeptImages(context.task, new.pixels, new.scores, new.deviations)
+        new = choose_images(context.task, context.train, context.preprocessing, self.share, side, generator)
         held = [*(images.first(self.share) for images, _ in self.earlier), new]
         return {name: tensor for images in held for name, tensor in images.tensors().items()}

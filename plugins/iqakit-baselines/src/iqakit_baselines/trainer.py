@@ -8,7 +8,7 @@ Zhang, Ma, Zhai, Yang, IEEE TIP 33:1898-1910, 2024.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -28,6 +28,7 @@ from iqakit.functional.overlay import overlay_call, trainable_overlay
 from iqakit.imaging.tensors import prepare
 from iqakit_baselines.extras import Extra, Step
 from iqakit_baselines.pooled import PooledTasks
+from iqakit_baselines.resuming import adam_tensors, number_or_none, part, restore_adam
 from iqakit_baselines.settings import BaselineConfig
 
 _HEAD = "head"
@@ -50,6 +51,7 @@ class Training:
         parameters: The weights that are trained, by name in the backbone's module.
         start: Copies of all tensors as they were before training.
         best: The tensors kept, after ``run``; the head is ``best_head``.
+        memory: What the method wants to find again at the next task, after ``run``.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Training:
         self.pairs = [TrainingPairs(task.train, self.pair_settings, self.generator(0, n)) for n, task in enumerate(tasks)]
         self.images: list[TrainingImages] = []
         self.optimiser = torch.optim.Adam([*self.parameters.values(), self.head], lr=0.0, weight_decay=config.weight_decay)
+        self.memory: dict[str, Tensor] | None = None
         self.average: dict[str, Tensor] | None = None
         self.best: dict[str, Tensor] = {}
         self.best_state: dict[str, Tensor] = {}
@@ -116,16 +119,8 @@ class Training:
                 self._save()
             for epoch in range(self.epoch + 1, self.config.epochs + 1):
                 self._run_epoch(epoch)
-
-    def memory(self) -> dict[str, Tensor] | None:
-        """What the method wants to find again at the next task; only after ``run``."""
-        kept = {name: tensor for name, tensor in self.best.items() if name != _HEAD}
-        with ExitStack() as stack:
-            self.images = [
-                stack.enter_context(TrainingImages(task.train, self.context.preprocessing, self.context.workers))
-                for task in self.tasks
-            ]
-            return self.extra.memory(self, kept, self.best_state)
+            kept = {name: tensor for name, tensor in self.best.items() if name != _HEAD}
+            self.memory = self.extra.memory(self, kept, self.best_state)
 
     @property
     def best_head(self) -> Tensor:
@@ -308,16 +303,13 @@ class Training:
 
     # -- resuming ------------------------------------------------------------------------------------------------------
 
-    def _trained(self) -> Iterator[tuple[str, Tensor]]:
-        yield from self.parameters.items()
-        yield _HEAD, self.head
+    def _trained(self) -> dict[str, Tensor]:
+        return {**self.parameters, _HEAD: self.head}
 
     def _save(self) -> None:
         tensors = {f"overlay/{name}": tensor.detach() for name, tensor in self.overlay.items()}
         tensors[_HEAD] = self.head.detach()
-        for name, parameter in self._trained():
-            for what, value in self.optimiser.state.get(parameter, {}).items():
-                tensors[f"adam/{what}/{name}"] = value
+        tensors |= adam_tensors(self.optimiser, self._trained())
         groups = {
             "best": self.best,
             "best-state": self.best_state,
@@ -344,18 +336,11 @@ class Training:
             for name, tensor in self.overlay.items():
                 tensor.copy_(tensors[f"overlay/{name}"])
             self.head.copy_(tensors[_HEAD])
-        for name, parameter in self._trained():
-            if f"adam/step/{name}" in tensors:
-                moments = {what: tensors[f"adam/{what}/{name}"] for what in ("exp_avg", "exp_avg_sq")}
-                # Laid out in memory as the weights are, as Adam does it: another layout may round differently.
-                self.optimiser.state[parameter] = {
-                    "step": tensors[f"adam/step/{name}"].clone(),
-                    **{what: torch.empty_like(parameter).copy_(value).detach() for what, value in moments.items()},
-                }
-        self.best = self._part(tensors, "best/")
-        self.best_state = self._part(tensors, "best-state/")
-        self.average = self._part(tensors, "average/") or None
-        self.extra.restore(self._part(tensors, "state/"))
+        restore_adam(self.optimiser, self._trained(), tensors)
+        self.best = part(tensors, self.overlay, self.device, "best/")
+        self.best_state = part(tensors, self.overlay, self.device, "best-state/")
+        self.average = part(tensors, self.overlay, self.device, "average/") or None
+        self.extra.restore(part(tensors, self.overlay, self.device, "state/"))
         self.epoch, self.step, self.loss_sum = state["epoch"], state["step"], state["loss_sum"]
         # JSON has neither: nothing was validated yet, or the figure is undefined.
         missing = math.nan if self.best else -math.inf
@@ -366,20 +351,6 @@ class Training:
         ]
         self.context.progress.message(f"{self.context.task}: going on after epoch {self.epoch}, step {self.step}")
         return True
-
-    def _part(self, tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-        part = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        return {
-            name: torch.empty_like(self.overlay[name]).copy_(tensor).detach()
-            if name in self.overlay
-            else tensor.to(self.device)
-            for name, tensor in part.items()
-        }
-
-
-def number_or_none(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def crop_side(preprocessing: Preprocessing, wanted: int) -> int:
