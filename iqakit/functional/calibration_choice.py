@@ -56,8 +56,10 @@ def choose_calibration(raw: Tensor, target: Tensor, contents: Sequence[str], gen
     logistic.
 
     The residual comes from the same held-out errors: their ``SHARE`` quantile, with the correction for a finite sample
-    of split conformal prediction (Vovk et al. 2005; Lei et al. 2018). It is ``bounded`` where errors that shrink towards
-    the ends of the scale are likelier by more than ``LIKELIER``, else ``constant``.
+    of split conformal prediction (Vovk et al. 2005; Lei et al. 2018), or their root mean square where that is larger: a
+    standard deviation must hold its share of images where errors are flat, and be one where a few are large. It is
+    ``bounded`` where errors that shrink towards the ends of the scale are likelier by more than ``LIKELIER``, else
+    ``constant``.
 
     With fewer than 10 images, or fewer than ``FOLDS`` contents, nothing is held out: logistic, and the root mean squared
     error on the images themselves, as large as four fitted parameters make it.
@@ -120,7 +122,8 @@ def _with_held_out_residual(fit: CalibrationFit, points: Tensor, y: Tensor) -> C
     gain = unlikeliness["constant"] - unlikeliness["bounded"]
     kind: ResidualKind = "bounded" if gain > LIKELIER else "constant"
     share = min(math.ceil((len(y) + 1) * SHARE) / len(y), 1.0)
-    residual = float((errors / _shape(fit, kind, points)).quantile(share))
+    relative = errors / _shape(fit, kind, points)
+    residual = max(float(relative.quantile(share)), float(relative.square().mean().sqrt()))
     return replace(fit, residual=residual, residual_kind=kind)
 
 

@@ -13,22 +13,25 @@ from torch import Tensor
 from iqakit.contracts import Calibration
 from iqakit.functional.calibration import apply_calibration, expected_error
 
+# The power of the default gate's weights that gives validation images of the default model's three tasks to their own task
+# with the highest likelihood; benchmarks/meaning.py prints it for others.
+BELIEF_POWER = 3
+
 
 def combine_tasks(
-    raw: Tensor, weights: Tensor, calibrations: Sequence[Calibration | None], beliefs: Tensor | None = None
+    raw: Tensor, weights: Tensor, calibrations: Sequence[Calibration | None]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Combine the tasks of N images.
 
-    ``score = sum(weight * points)`` and ``std = sqrt(sum(belief * (error^2 + (points - score)^2)))``: with the probability
-    that the combiner believes in, people's score is that of a task's own people, around that task's points with that task's
-    error. It is the law of total variance, taken around the score that is given rather than the mean of the beliefs.
+    ``score = sum(weight * points)`` and ``std = sqrt(sum(belief * (error^2 + (points - score)^2)))``: with the
+    probability of that task's kind of image (``beliefs``), people's score lies around that task's points, with that task's
+    error. It is the law of total variance, taken around the score that is given.
 
     Args:
         raw: (N, T), each task's head output; higher is better. Give float64 to keep apart what float32 would round
             together.
         weights: (N, T), the combiner's, not negative, rows summing to 1.
         calibrations: The T tasks' maps to points; None where a task has none.
-        beliefs: (N, T), how probable it is that an image is of a task's kind, rows summing to 1; None: the weights.
 
     Returns:
         Score (N,) in points, 0-100, higher is better; raw (N,), the weighted sum of head outputs; std (N,) in points, half
@@ -37,10 +40,27 @@ def combine_tasks(
     """
     points = task_points(raw, calibrations)
     errors = torch.stack([_errors(calibration, points[:, index]) for index, calibration in enumerate(calibrations)], 1)
-    likely = weights if beliefs is None else beliefs
+    likely = beliefs(weights)
     score = torch.where(weights > 0, weights * points, 0.0).sum(1)
     variance = torch.where(likely > 0, likely * (errors.square() + (points - score[:, None]).square()), 0.0).sum(1)
     return score, (weights * raw).sum(1), variance.sqrt()
+
+
+def beliefs(weights: Tensor) -> Tensor:
+    """How probable it is that an image is of each task's kind.
+
+    Weights are softer than that on purpose: mixing in the tasks of a likely mistake ranks images better than trusting the
+    gate. Taken for probabilities they would count on heads that hardly matter, and ``std`` would come out too wide where
+    heads disagree. Weights of 0 and 1, and equal weights, stay what they are.
+
+    Args:
+        weights: (N, T), not negative, rows summing to 1.
+
+    Returns:
+        (N, T), rows summing to 1; 0 where the weight is.
+    """
+    powers = weights**BELIEF_POWER
+    return powers / powers.sum(1, keepdim=True)
 
 
 def task_points(raw: Tensor, calibrations: Sequence[Calibration | None]) -> Tensor:

@@ -103,4 +103,4 @@ def test_the_versions() -> None:
     assert f"## Model directory, format {model_manifest.FORMAT_VERSION}" in PAGE
     listed = re.findall(r"^\| (\d) \|", PAGE.partition("\n## Versions\n")[2], flags=re.MULTILINE)
     assert [int(version) for version in listed] == [*adapter_file.UPGRADES, adapter_file.FORMAT_VERSION]
-    assert "Format 1 is the first" in PAGE
+    assert "| 1 | the first; " in PAGE

@@ -15,6 +15,7 @@ from PIL import Image
 
 import iqakit
 from iqakit.errors import ConfigurationError, ImageError, MismatchError, StorageError, UnknownNameError
+from iqakit.functional.calibration import expected_error
 from iqakit.pipeline.fitting import fit_tasks
 from iqakit.pipeline.model import QualityModel, bundled_models, find_model
 
@@ -89,11 +90,15 @@ def test_score_is_the_weighted_calibration(two_tasks: Path, photos: list[Path]) 
         c = adapter.calibration
         assert c is not None
         raw = row.task_scores[adapter.task]
-        points[adapter.task] = c.low + (c.high - c.low) / (1 + math.exp(-(raw - c.centre) / c.width))
+        z = (raw - c.centre) / c.width
+        logistic = c.low + (c.high - c.low) / (1 + math.exp(-z))
+        points[adapter.task] = (1 - c.tilt) * logistic + c.tilt * 50 * (1 + z / (1 + abs(z)))
         expected += row.weights[adapter.task] * points[adapter.task]
     for adapter in model.adapters:
         assert adapter.calibration is not None
-        variance += row.weights[adapter.task] * (adapter.calibration.residual**2 + (points[adapter.task] - expected) ** 2)
+        belief = row.weights[adapter.task] ** 3 / sum(weight**3 for weight in row.weights.values())
+        error = expected_error(torch.tensor(points[adapter.task]), adapter.calibration).item()
+        variance += belief * (error**2 + (points[adapter.task] - expected) ** 2)
     assert row.score == pytest.approx(expected, abs=1e-3)
     assert row.std == pytest.approx(math.sqrt(variance), abs=1e-3)
 
