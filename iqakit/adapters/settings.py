@@ -36,6 +36,7 @@ _PUBLISHED: dict[str, Any] = {
     "batch_size": 32,
     "warmup_batch_size": 128,
     "update_statistics": "first-epoch",
+    "precision": "float32",
 }
 TSN_PRESETS: dict[str, dict[str, Any]] = {
     # The two settings of the released TSN code (Zhang et al., IEEE TIP 33:1898-1910, 2024).
@@ -75,7 +76,8 @@ class TsnConfig:
         flip: Whether crops are mirrored left-right half of the time.
         update_statistics: When batch statistics are used and running ones move: stage 2's first epoch, always or never.
             With whole images a batch is one image, so it must be never.
-        precision: Arithmetic of the training passes; validation and scoring are always float32.
+        precision: Arithmetic of the training passes; ``"auto"``: bfloat16 where the device is fast at it, else float32. The
+            adapter says which it was. Validation and scoring are always float32.
     """
 
     features: Literal["all-stages", "embedding"] = "all-stages"
@@ -98,7 +100,7 @@ class TsnConfig:
     crop: int = 384
     flip: bool = True
     update_statistics: Literal["first-epoch", "always", "never"] = "never"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
         for name, least in (

@@ -29,6 +29,7 @@ from iqakit.functional.correlation import srcc
 from iqakit.functional.heads import head_input, head_input_dim, head_scores
 from iqakit.functional.overlay import overlay_call, trainable_overlay
 from iqakit.imaging.tensors import prepare
+from iqakit.runtimes.precision import has_fast_bfloat16
 
 SHARED_HEAD_SEED = 0
 """All heads that start from ``shared`` start from the weights that this seed gives, whatever the run's seed."""
@@ -51,6 +52,8 @@ class TaskSpecificNormalization:
             TrainingError: The loss stopped being a number.
         """
         config = self.config if context.epochs is None else replace(self.config, epochs=context.epochs)
+        if config.precision == "auto":
+            config = replace(config, precision="bfloat16" if has_fast_bfloat16(context.device) else "float32")
         return _Training(config, context).run()
 
 

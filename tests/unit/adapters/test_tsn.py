@@ -33,7 +33,7 @@ from iqakit.pipeline.reading import bare_features
 from iqakit.runtimes.torch_runtime import TorchRuntime
 from iqakit.storage.checkpoint import FileCheckpoint
 
-QUICK = TsnConfig(crop=64, epochs=2, batch_size=8)
+QUICK = TsnConfig(crop=64, epochs=2, batch_size=8, precision="float32")
 PUBLISHED = TsnConfig(**(TSN_PRESETS["paper-b"] | {"crop": 64, "epochs": 2, "batch_size": 8}))
 
 
@@ -281,6 +281,23 @@ def test_continuous_target_needs_deviations(context: Callable[..., FitContext], 
     bare.write_text("\n".join(",".join(line.split(",")[index] for index in (0, 1, 3)) for line in lines))
     with pytest.raises(ConfigurationError, match="images have none; add a 'std' column, or use target=binary"):
         fit(replace(QUICK, target="continuous"), replace(made, train=open_score_table(bare, "train", 0)))
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_arithmetic_follows_the_device_and_is_written_down(
+    context: Callable[..., FitContext], monkeypatch: pytest.MonkeyPatch, fast: bool, expected: str
+) -> None:
+    monkeypatch.setattr("iqakit.adapters.tsn.has_fast_bfloat16", lambda device: fast)
+    assert fit(replace(QUICK, epochs=0, precision="auto"), context()).adapter.config["precision"] == expected
+
+
+def test_bfloat16_training_ends_near_float32(context: Callable[..., FitContext], tmp_path: Path) -> None:
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        made = context(checkpoint=FileCheckpoint(tmp_path / precision, "key"))
+        losses.append([record["loss"] for record in fit(replace(QUICK, precision=precision), made).history[1:]])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
 
 
 def test_both_methods_are_registered() -> None:
