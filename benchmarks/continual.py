@@ -65,6 +65,7 @@ BLOCKS: dict[str, Block] = {
     **{f"temperature-{t}": Block(settings=(f"kmeans.temperature={t}",), combiners=("kmeans",)) for t in (0, 2, 8, 32, 128)},
     "hard": Block(settings=("kmeans.hard=true",), combiners=("kmeans",)),
     **{f"stages-{count}": Block(settings=(f"kmeans.stages={count}",), combiners=("kmeans",)) for count in (1, 2, 5)},
+    **{f"refit-{share}": Block(settings=(f"refit={share}",)) for share in ("0", "1")},
     "head-embedding": Block(settings=("features=embedding",)),
     "head-shared": Block(settings=("head_start=shared",)),
     "pairs-sampled": Block(settings=("pairs=sampled", *_AS_MANY_PASSES)),

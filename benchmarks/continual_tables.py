@@ -184,6 +184,8 @@ GATE_ABLATIONS = (
 )
 LEARNING_ABLATIONS = (
     ("own", "as it is"),
+    ("refit-0", "`refit=0`: the head learned from pairs alone"),
+    ("refit-1", "`refit=1`: the head of ridge regression alone"),
     ("head-embedding", "`features=embedding`"),
     ("head-shared", "`head_start=shared`"),
     ("pairs-sampled", "`pairs=sampled`, as many passes"),

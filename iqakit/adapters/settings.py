@@ -33,6 +33,7 @@ _PUBLISHED: dict[str, Any] = {
     "schedule": "step",
     "weight_decay": 5e-4,
     "averaging": 0.0,
+    "refit": 0.0,
     "batch_size": 32,
     "warmup_batch_size": 128,
     "update_statistics": "first-epoch",
@@ -69,6 +70,8 @@ class TsnConfig:
         weight_decay: Adam's L2 penalty.
         anchor: Strength of the pull of normalization weight and bias towards the pretrained values: this times half the
             squared distance is added to the loss; 0: none.
+        refit: Share in the finished head of ridge regression on the whole training images under the learned
+            normalization, against the head learned from pairs, both scaled to outputs of one deviation; 0: none, 1: alone.
         averaging: Decay a step of the running average of weights that is validated and kept; 0: the last weights.
         batch_size: Stage 2: images a batch (``"within-batch"``) or pairs a batch (``"sampled"``).
         warmup_batch_size: The same for stage 1.
@@ -94,6 +97,7 @@ class TsnConfig:
     step_epochs: int = 4
     weight_decay: float = 0.0
     anchor: float = 0.0
+    refit: float = 0.5
     averaging: float = 0.95
     batch_size: int = 16
     warmup_batch_size: int = 64
@@ -127,3 +131,5 @@ class TsnConfig:
             )
         if not 0 <= self.averaging < 1:
             raise ConfigurationError(f"averaging must be at least 0 and below 1, but it is {self.averaging}")
+        if not 0 <= self.refit <= 1:
+            raise ConfigurationError(f"refit must be between 0 and 1, but it is {self.refit}")

@@ -213,6 +213,32 @@ class _Training:
         shown = f", loss {loss:.4f}" if loss is not None else ""
         self.context.progress.message(f"{self.context.task}: epoch {epoch}{shown}, validation SRCC {figure:.4f}")
 
+    def _refit(self) -> None:
+        """Let ridge regression on the finished features have its share in the head.
+
+        The two heads err in different ways: one was held to the order of pairs of crops, the other to the scores of whole
+        images, with a penalty chosen by cross-validation.
+        """
+        data, kind = self.context.train, self.config.features
+        tensors = {name: self.best[name] for name in self.names}
+        parts = []
+        self.context.progress.start(f"{self.context.task}: fitting the head to {len(data)} images", len(data))
+        with torch.inference_mode():
+            for index in range(len(data)):
+                image, _ = prepare(data.image(index), self.context.preprocessing)
+                features = overlay_call(self.backbone.module, tensors, image[None].to(self.context.device))
+                parts.append(head_input(features, kind).cpu())
+                self.context.progress.advance()
+        inputs = torch.cat(parts)
+        learned, ridge = self.best[_HEAD].cpu(), ridge_head(inputs, data)[0]
+        share = self.config.refit
+        scales = [(inputs @ head).std().clamp_min(1e-12) for head in (learned, ridge)]
+        head = (1 - share) * learned / scales[0] + share * ridge / scales[1]
+        self.best[_HEAD] = head.to(self.context.device)
+        self.best_figure = self._validate(self.best)
+        self.history.append({"epoch": self.best_epoch, "refit": share, "validation_srcc": self.best_figure})
+        self.context.progress.message(f"{self.context.task}: head refitted, validation SRCC {self.best_figure:.4f}")
+
     # -- the run -------------------------------------------------------------------------------------------------------
 
     def run(self) -> FitResult:
@@ -225,6 +251,8 @@ class _Training:
                 self._run_epoch(images, epoch, epochs)
         if not self.best:
             self._consider(0, None)
+        if self.config.refit:
+            self._refit()
         return self._result()
 
     def _run_epoch(self, images: TrainingImages, epoch: int, epochs: int) -> None:

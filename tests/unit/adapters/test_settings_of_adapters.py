@@ -25,6 +25,7 @@ def test_published_presets_are_as_released() -> None:
         assert (config.warmup_batch_size, config.batch_size, config.weight_decay) == (128, 32, 5e-4)
         assert (config.features, config.head_start, config.crop, config.flip) == ("embedding", "shared", 384, True)
         assert (config.update_statistics, config.loss, config.target) == ("first-epoch", "fidelity", "binary")
+        assert (config.refit, config.averaging, config.anchor) == (0, 0, 0)
 
 
 def test_unknown_preset_is_named_with_those_there_are() -> None:
@@ -42,6 +43,7 @@ def test_unknown_preset_is_named_with_those_there_are() -> None:
         ({"epochs": -1}, "epochs must be at least 0, but it is -1"),
         ({"crop": 8}, "crop must be at least 32, or 0 for whole images, but it is 8"),
         ({"crop": 0, "update_statistics": "always"}, "with crop=0 set update_statistics=never, not always"),
+        ({"refit": 1.5}, "refit must be between 0 and 1, but it is 1.5"),
         ({"regression_weight": -1.0}, "regression_weight must be at least 0, but it is -1.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be at least 0, but it is nan"),
         ({"averaging": 1.0}, "averaging must be at least 0 and below 1, but it is 1.0"),

@@ -33,7 +33,7 @@ from iqakit.pipeline.reading import bare_features
 from iqakit.runtimes.torch_runtime import TorchRuntime
 from iqakit.storage.checkpoint import FileCheckpoint
 
-QUICK = TsnConfig(crop=64, epochs=2, batch_size=8, precision="float32")
+QUICK = TsnConfig(crop=64, epochs=2, batch_size=8, precision="float32", refit=0.0)
 PUBLISHED = TsnConfig(**(TSN_PRESETS["paper-b"] | {"crop": 64, "epochs": 2, "batch_size": 8}))
 
 
@@ -281,6 +281,27 @@ def test_continuous_target_needs_deviations(context: Callable[..., FitContext], 
     bare.write_text("\n".join(",".join(line.split(",")[index] for index in (0, 1, 3)) for line in lines))
     with pytest.raises(ConfigurationError, match="images have none; add a 'std' column, or use target=binary"):
         fit(replace(QUICK, target="continuous"), replace(made, train=open_score_table(bare, "train", 0)))
+
+
+def test_refitted_head_is_the_mean_of_two_in_plain_steps(context: Callable[..., FitContext], tmp_path: Path) -> None:
+    heads = {}
+    for share in (0.0, 0.25, 1.0):
+        made = context(checkpoint=FileCheckpoint(tmp_path / str(share), "key"))
+        result = fit(replace(QUICK, refit=share), made)
+        heads[share] = result.adapter.head_weight[0].double().numpy()
+        inputs = []
+        for index in range(len(made.train)):
+            image, _ = prepare(made.train.image(index), made.preprocessing)
+            features = overlay_call(made.backbone.module, result.adapter.tensors, image[None])
+            inputs.append(head_input(features, "all-stages")[0])
+        x = torch.stack(inputs)
+    ridge = ridge_head(x, made.train)[0].double().numpy()
+    x = x.double().numpy()
+    assert heads[1.0] == pytest.approx(ridge / np.linalg.norm(ridge), abs=1e-5)
+    mean = 0.75 * heads[0.0] / (x @ heads[0.0]).std() + 0.25 * ridge / (x @ ridge).std()
+    assert heads[0.25] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)
+    assert result.history[-1]["refit"] == 1.0
+    assert result.history[-1]["validation_srcc"] == result.adapter.provenance["validation_srcc"]
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
