@@ -18,16 +18,24 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from iqakit.pipeline.continual_record import ContinualReport
     from iqakit.pipeline.model import QualityModel
 
-__all__ = ["__version__", "evaluate", "fit", "load"]
+__all__ = ["__version__", "continual", "evaluate", "fit", "load"]
 
 
-def load(model: str | os.PathLike[str] | None = None, *, device: str = "auto", weights: str | None = None) -> QualityModel:
+def load(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    device: str = "auto",
+    weights: str | None = None,
+    runtime: str = "auto",
+    precision: str = "float32",
+) -> QualityModel:
     """Load a model by name or directory; see ``QualityModel.load``."""
     from iqakit.pipeline.model import QualityModel
 
-    return QualityModel.load(model, device=device, weights=weights)
+    return QualityModel.load(model, device=device, weights=weights, runtime=runtime, precision=precision)
 
 
 def fit(
@@ -73,6 +81,39 @@ def evaluate(
 
     loaded = model if isinstance(model, QualityModel) else load(model)
     return evaluate_sources(loaded, _listed(data), **options)
+
+
+def continual(
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, output: str | os.PathLike[str], **options: Any
+) -> ContinualReport:
+    """Learn tasks one after the other, and evaluate all tasks so far after each.
+
+    Args:
+        data: The tasks' tables of scores.
+        output: The directory for ``summary.json``, learned models and kept work.
+        **options: ``orders``, ``adapters``, ``combiners``, ``backbone``, ``weights``, ``preset``, ``settings``, ``epochs``,
+            ``seeds``, ``split``, ``on``, ``bootstrap``, ``device``, ``workers``, ``work`` and ``progress``, as for
+            ``iqakit.pipeline.continual.run_continual``.
+    """
+    from iqakit.pipeline.continual import run_continual
+
+    return run_continual(_listed(data), output=output, **options)
+
+
+def explain(model: QualityModel | str | os.PathLike[str], image: ImageSource, **options: Any) -> QualityMap:
+    """A map of local quality of one picture.
+
+    Args:
+        model: A model, its name or directory.
+        image: A path, bytes, a PIL image, a uint8 array (H, W, 3) RGB or a tensor (3, H, W).
+        **options: ``combiner``, ``task``, ``settings``, ``method``, ``tile``, ``max_pixels`` and ``progress``, as for
+            ``iqakit.pipeline.explaining.explain``.
+    """
+    from iqakit.pipeline.explaining import explain as explain_image
+    from iqakit.pipeline.model import QualityModel
+
+    loaded = model if isinstance(model, QualityModel) else load(model)
+    return explain_image(loaded, image, **options)
 
 
 def _listed(data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:

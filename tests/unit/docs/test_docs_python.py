@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import iqakit
+from iqakit.pipeline.continual import run_continual
 from iqakit.pipeline.evaluating import evaluate_sources
 from iqakit.pipeline.fitting import fit_tasks
 from iqakit.pipeline.model import QualityModel
@@ -60,7 +61,7 @@ def test_the_examples_run(
     assert "{'photos': 1.0}" in out
 
 
-@pytest.mark.parametrize("function", [iqakit.load, iqakit.fit, iqakit.evaluate])
+@pytest.mark.parametrize("function", [iqakit.load, iqakit.fit, iqakit.evaluate, iqakit.continual])
 def test_the_functions_are_as_shown(function: Callable[..., Any]) -> None:
     assert f"## `iqakit.{shown(function)}`" in PAGE
 
@@ -70,7 +71,9 @@ def test_the_methods_are_as_shown(function: Callable[..., Any]) -> None:
     assert f"### `{shown(function)}`" in PAGE
 
 
-@pytest.mark.parametrize(("name", "inner"), [("fit", fit_tasks), ("evaluate", evaluate_sources)])
+@pytest.mark.parametrize(
+    ("name", "inner"), [("fit", fit_tasks), ("evaluate", evaluate_sources), ("continual", run_continual)]
+)
 def test_every_option_is_named(name: str, inner: Callable[..., Any]) -> None:
     outer = set(inspect.signature(getattr(iqakit, name)).parameters)
     passed = [option for option in inspect.signature(inner).parameters if option not in outer]
