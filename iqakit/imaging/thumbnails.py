@@ -69,6 +69,7 @@ def _reduced(picture: Image.Image, side: int) -> Image.Image:
 
 def _encoded(picture: Image.Image, quality: int) -> bytes:
     """A JPEG file; colour is kept at full resolution where quality is, so that edges stay clean."""
+    # Not optimize=True: Pillow then fails on noise, whose file is larger than the buffer it makes for it.
     stream = BytesIO()
-    picture.save(stream, "JPEG", quality=quality, optimize=True, subsampling=0 if quality >= 75 else 2)
+    picture.save(stream, "JPEG", quality=quality, subsampling=0 if quality >= 75 else 2)
     return stream.getvalue()

@@ -182,7 +182,7 @@ class ReportWriter:
             yield {
                 "entry": entry,
                 "shown": shown,
-                "name": shown.replace("\\", "/").rstrip("/").rpartition("/")[2] or shown,
+                "name": visible(entry.path.replace("\\", "/").rpartition("/")[2]) or shown,
                 "link": self._link(entry.path),
                 "thumbnail": self._thumbnail(entry.path),
             }

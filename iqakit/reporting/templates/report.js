@@ -117,9 +117,10 @@
     const row = rows[index], shown = visible(paths[index]), line = make("tr");
     line.setAttribute("role", "row");
     const link = address(paths[index]);
-    const name = make("bdi");
-    name.append(link === null ? shown : make("a", shown, { href: link, target: "_blank", rel: "noopener" }));
-    line.append(cell("path", "", name));
+    const end = Math.max(paths[index].lastIndexOf("/"), paths[index].lastIndexOf("\\")) + 1;
+    const name = make("bdi"), text = visible(paths[index].slice(end)) || shown;
+    name.append(link === null ? text : make("a", text, { href: link, target: "_blank", rel: "noopener", title: shown }));
+    line.append(cell("path", "", name, ...(end && end < paths[index].length ? [make("small", visible(paths[index].slice(0, end)))] : [])));
     if (failed(index)) {
       const reason = cell("reason", "", make("span", "failed", { className: "chip bad" }), " " + visible(row[2]));
       reason.colSpan = meta.tasks.length ? 6 : 5;
@@ -133,8 +134,9 @@
       cell("number size", "size", typeof row[5] === "number" ? row[5] + " × " + row[6] : "–"));
     if (meta.tasks.length) {
       const shares = meta.tasks.map((task, number) => [visible(task), weight(index, number)]).sort((a, b) => b[1] - a[1]);
-      const parts = shares.filter(([, part], number) => part >= 0.005 && number < 4)
-        .map(([task, part]) => make("span", task + " " + Math.round(part * 100) + " %"));
+      const counted = shares.filter(([, part]) => part >= 0.005), rest = counted.slice(2).reduce((sum, [, part]) => sum + part, 0);
+      const named = [...counted.slice(0, 2), ...(counted.length > 2 ? [["others", rest]] : [])];
+      const parts = named.map(([task, part]) => make("span", task + " " + Math.round(part * 100) + " %"));
       line.append(cell("weights", "", ...parts.flatMap((part, number) => number ? [" · ", part] : [part])));
     }
     line.append(cell("warnings", "", ...row[7].map((number) => make("span", meta.warnings[number], { className: "chip" }))));
@@ -217,6 +219,18 @@
       remember();
     });
   }
+  // On a phone a sheet begins with its first eight.
+  for (const more of document.querySelectorAll(".more")) {
+    const sheet = more.previousElementSibling;
+    if (sheet.children.length <= 8) continue;
+    sheet.classList.add("short");
+    more.hidden = false;
+    more.addEventListener("click", () => {
+      sheet.classList.remove("short");
+      more.hidden = true;
+      (sheet.children[8].querySelector("a") ?? sheet).focus();
+    });
+  }
   find("theme").addEventListener("change", (event) => { colour(event.target.value); remember(); });
   addEventListener("hashchange", () => {
     if (!recall()) return;
@@ -227,5 +241,5 @@
   for (const part of [form, find("rows"), document.querySelector(".results"), document.querySelector(".theme")]) part.hidden = false;
   const jump = recall();
   update();
-  if (jump) find("images").scrollIntoView();
+  if (jump) find("images").scrollIntoView({ behavior: "instant" });
 })();
