@@ -1,6 +1,6 @@
 """What every fit method promises: nothing it was given changes, it repeats, and a killed run goes on to the same bits."""
 
-# ruff: noqa: D102, D103 - names of tests say what they hold
+# ruff: noqa: D103 - names of tests say what they hold
 
 from __future__ import annotations
 

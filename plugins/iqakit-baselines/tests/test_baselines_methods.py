@@ -1,6 +1,6 @@
 """What tells the methods apart, and what they say to bad requests."""
 
-# ruff: noqa: D102, D103 - names of tests say what they hold
+# ruff: noqa: D103 - names of tests say what they hold
 
 from __future__ import annotations
 

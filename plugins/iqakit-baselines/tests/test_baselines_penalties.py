@@ -1,6 +1,6 @@
 """Importance, penalties and losses against plain lines."""
 
-# ruff: noqa: D102, D103 - names of tests say what they hold
+# ruff: noqa: D103 - names of tests say what they hold
 
 from __future__ import annotations
 
