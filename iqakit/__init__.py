@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from iqakit.imaging.decoding import ImageSource
     from iqakit.pipeline.continual_record import ContinualReport
+    from iqakit.pipeline.explaining import QualityMap
     from iqakit.pipeline.model import QualityModel
 
-__all__ = ["__version__", "continual", "evaluate", "fit", "load"]
+__all__ = ["__version__", "continual", "evaluate", "explain", "fit", "load"]
 
 
 def load(

@@ -10,6 +10,8 @@ from pathlib import Path
 # One thread a process, those that tests start included: the networks here are tiny, and threads that wait for each other on
 # a busy machine make the suite many times slower. Must be said before torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Graphs are made once a model, which takes seconds, and tests make many models; those of graphs say otherwise.
+os.environ["IQAKIT_RUNTIME"] = "torch"
 
 import numpy as np
 import pytest

@@ -52,6 +52,23 @@ def parse_batch_size(text: str) -> int | None:
     raise ConfigurationError(f"--batch-size is auto or a whole number above 0, not {text!r}")
 
 
+def parse_skip_below(text: str) -> float | None:
+    """``never`` (None) or a weight from 0 to below 1.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if text == "never":
+        return None
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not 0 <= weight < 1:
+        raise ConfigurationError(f"--skip-below is never or a weight from 0 to below 1, not {text!r}")
+    return weight
+
+
 def parse_scale(text: str) -> tuple[float, float]:
     """``LOW:HIGH``: two numbers, the first below the second.
 

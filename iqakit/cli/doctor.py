@@ -19,6 +19,7 @@ from iqakit import __version__
 from iqakit.cli.choices import JSON_HELP
 from iqakit.cli.output import print_json, printable
 from iqakit.errors import IqakitError
+from iqakit.storage.home import cache_directory
 
 PACKAGES = ("torch", "torchvision", "timm", "pillow", "numpy", "scikit-learn", "safetensors", "pluggy", "typer", "rich")
 _SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD")
@@ -83,17 +84,6 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield _cache(cache_directory(environ))
     yield from _plugins()
     yield _model()
-
-
-def cache_directory(environ: Mapping[str, str]) -> Path:
-    """Where iqakit keeps what can be had again: ``$IQAKIT_HOME``, else the platform's cache of the user."""
-    if environ.get("IQAKIT_HOME"):
-        return Path(environ["IQAKIT_HOME"]).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "iqakit"
-    if sys.platform == "win32":
-        return Path(environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "iqakit" / "Cache"
-    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iqakit"
 
 
 def _package(name: str) -> Finding:
@@ -194,7 +184,7 @@ def _model() -> Finding:
     try:
         from iqakit.pipeline.model import QualityModel
 
-        model = QualityModel.load(None, device="cpu")
+        model = QualityModel.load(None, device="cpu", runtime="torch")
     except (ImportError, IqakitError) as error:
         return Finding("model", "problem", str(error))
     return Finding(

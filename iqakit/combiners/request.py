@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -50,7 +51,13 @@ def empty_weights(tasks: Sequence[str], gate_features: Sequence[Tensor]) -> Tens
 
 
 class Stateless:
-    """A combiner that learns nothing from a task."""
+    """A combiner that learns nothing from a task and whose weights depend on no image.
+
+    Attributes:
+        looks_at_images: Says so. Scoring may then leave out passes of the network before it runs any.
+    """
+
+    looks_at_images: ClassVar[bool] = False
 
     def fit_task(self, state: Mapping[str, Tensor], task: str, gate_features: Sequence[Tensor]) -> Mapping[str, Tensor]:
         """Nothing to learn; what ``state`` holds comes back."""

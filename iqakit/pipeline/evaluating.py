@@ -18,8 +18,9 @@ from iqakit.functional.bootstrap import bootstrap_interval
 from iqakit.functional.correlation import krcc, plcc, rmse, srcc
 from iqakit.functional.logistic import apply_logistic, fit_logistic
 from iqakit.pipeline.fitting import SilentProgress
-from iqakit.pipeline.model import DEFAULT_COMBINER, Outputs, QualityModel
+from iqakit.pipeline.model import DEFAULT_COMBINER, QualityModel
 from iqakit.pipeline.reading import prepared_images
+from iqakit.pipeline.torch_scoring import Outputs
 from iqakit.plugins.catalog import catalog
 
 

@@ -1,30 +1,33 @@
-"""``QualityModel``: a backbone, the adapters in the order learned, and the combiners' state."""
+"""``QualityModel``: a model as users hold it, whichever runtime runs it. Loads no torch until it is needed."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from iqakit.combiners.kmeans import novelty
-from iqakit.contracts import Adapter, Backbone, Preprocessing
-from iqakit.errors import ConfigurationError, IqakitError, MismatchError, StorageError, UnknownNameError
-from iqakit.functional.heads import head_input, head_scores
-from iqakit.functional.pooling import gate_features
+from iqakit.contracts import Preprocessing
+from iqakit.errors import ConfigurationError, ImageError, StorageError, UnknownNameError
 from iqakit.imaging.batching import Failed, Prepared, stream
 from iqakit.imaging.decoding import ImageSource, describe
-from iqakit.pipeline.combining import combine_tasks
-from iqakit.pipeline.part_checks import checked_weights, failed
+from iqakit.imaging.preprocessing import preprocessing_from_json
+from iqakit.pipeline.graph_path import GraphPath, Say
 from iqakit.pipeline.rows import ScoreRow
+from iqakit.pipeline.scored import Request, Scored, row_of
+from iqakit.pipeline.skipping import DEFAULT_SKIP_BELOW, Cost, check_skip_below
 from iqakit.plugins.catalog import catalog
 from iqakit.plugins.settings import make_config
-from iqakit.runtimes.torch_runtime import TorchRuntime, resolve_device
-from iqakit.storage.model_directory import model_version, read_model
+from iqakit.runtimes.choice import choose_runtime
+from iqakit.storage.model_directory import check_files, model_version, read_manifest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from iqakit.contracts import Adapter, Backbone
+    from iqakit.pipeline.torch_scoring import Outputs, TorchParts
 
 DEFAULT_COMBINER = "kmeans"
 DEFAULT_MODEL = "default"
@@ -33,16 +36,18 @@ _GPU_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Outputs:
-    """What the passes over N images give, before tasks are combined.
+class ModelFacts:
+    """What is known of a model without its tensors.
 
     Attributes:
-        raw: (N, T), each task's head output.
-        gate: Gate features of the bare backbone: two tensors (N, D_l).
+        tasks: Names of the tasks, in the order learned.
+        backbone_id: Name of the backbone.
+        preprocessing: How images are prepared; the same for all tasks.
     """
 
-    raw: Tensor
-    gate: tuple[Tensor, ...]
+    tasks: tuple[str, ...]
+    backbone_id: str
+    preprocessing: Preprocessing
 
 
 class QualityModel:
@@ -52,8 +57,10 @@ class QualityModel:
         name: The model's name.
         version: ``name@hash``; the hash changes with anything that could change a score.
         directory: Where it lies.
-        backbone: The frozen backbone.
-        adapters: One a task, in the order learned.
+        tasks: Names of the tasks, in the order learned.
+        backbone_id: Name of the backbone.
+        preprocessing: How images are prepared; the same for all tasks.
+        cost: What was run for the images scored so far.
     """
 
     def __init__(
@@ -61,29 +68,30 @@ class QualityModel:
         name: str,
         version: str,
         directory: Path,
-        backbone: Backbone,
-        adapters: Sequence[Adapter],
-        states: Mapping[str, Mapping[str, Tensor]],
-        device: str = "cpu",
+        facts: ModelFacts,
+        parts: Callable[[], TorchParts],
+        graphs: GraphPath | None = None,
     ) -> None:
-        others = [adapter.task for adapter in adapters if adapter.preprocessing != adapters[0].preprocessing]
-        if others:
-            raise MismatchError(
-                f"model {directory}: task {others[0]!r} prepares images in another way than {adapters[0].task!r}; "
-                "keep them in models of their own"
-            )
         self.name = name
         self.version = version
         self.directory = directory
-        self.backbone = backbone
-        self.adapters = tuple(adapters)
-        self._states = states
-        self._runtime = TorchRuntime(backbone, device)
-        self._overlays = [{key: value.to(device) for key, value in adapter.tensors.items()} for adapter in adapters]
+        self.tasks = facts.tasks
+        self.backbone_id = facts.backbone_id
+        self.preprocessing = facts.preprocessing
+        self.cost = Cost()
+        self._parts = parts
+        self._graphs = graphs
 
     @classmethod
     def load(
-        cls, model: str | os.PathLike[str] | None = None, *, device: str = "auto", weights: str | None = None
+        cls,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        device: str = "auto",
+        weights: str | None = None,
+        runtime: str = "auto",
+        precision: str = "float32",
+        say: Say | None = None,
     ) -> QualityModel:
         """Load a model.
 
@@ -92,51 +100,67 @@ class QualityModel:
                 ``./iqakit_model`` if it is there, else the default model.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             weights: Where the backbone's weights are, if not where the model was made with; checked by fingerprint.
+            runtime: ``auto``, ``torch``, ``onnxruntime`` or ``openvino``. ``auto``: the fastest one installed on a CPU,
+                torch on a GPU; ``$IQAKIT_RUNTIME`` says otherwise.
+            precision: ``float32``; on a GPU also ``bfloat16`` or ``float16``, faster and less exact.
+            say: Takes a line about a graph that is made, or why torch is used; None: a warning in the log ``iqakit``.
 
         Raises:
-            UnknownNameError: There is neither a directory nor a model of that name.
+            UnknownNameError: There is neither a directory nor a model of that name, or no such runtime.
             StorageError: The directory holds no whole model.
             MismatchError: The weights are not the ones that the model was made on.
+            MissingExtraError: The runtime is not installed.
         """
         name, directory = find_model(model)
-        chosen = resolve_device(device)
-        manifest, adapters, states, shared = read_model(directory)
-        backbone = catalog().make_backbone(manifest.backbone.id, weights or manifest.backbone.weights)
-        _check_backbone(backbone, manifest.backbone.fingerprint, directory)
-        if shared:
-            # Methods that train the shared tensors: every adapter is then laid over those.
-            adapters = [_over(adapter, shared) for adapter in adapters]
-        return cls(name, f"{name}@{model_version(directory)}", directory, backbone, adapters, states, chosen)
+        chosen = choose_runtime(runtime if precision == "float32" else "torch", device)
+        version = f"{name}@{model_version(directory)}"
+        parts = _Once(directory, device if chosen == "torch" else "cpu", weights, precision)
+        graphs = None
+        if chosen != "torch":
+            graphs = GraphPath(directory, version, chosen, parts, say or logging.getLogger("iqakit").warning)
+            known = graphs.facts() if weights is None else None
+            if known is not None:
+                check_files(directory)
+                preprocessing = preprocessing_from_json(known["preprocessing"])
+                facts = ModelFacts(tuple(known["tasks"]), read_manifest(directory).backbone.id, preprocessing)
+                return cls(name, version, directory, facts, parts, graphs)
+        held = parts()
+        facts = ModelFacts(held.tasks, held.backbone.id, held.adapters[0].preprocessing)
+        return cls(name, version, directory, facts, parts, graphs)
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        """Names of the tasks, in the order learned."""
-        return tuple(adapter.task for adapter in self.adapters)
+    def runtime(self) -> str:
+        """What runs the network: ``torch``, ``onnxruntime`` or ``openvino``."""
+        return "torch" if self._graphs is None or self._graphs.left else self._graphs.runtime
 
     @property
-    def backbone_id(self) -> str:
-        """Name of the backbone."""
-        return self.backbone.id
+    def parts(self) -> TorchParts:
+        """Backbone, adapters and combiners' state, in torch; read when first asked for."""
+        return self._parts()
 
     @property
-    def preprocessing(self) -> Preprocessing:
-        """How images are prepared; the same for all tasks."""
-        return self.adapters[0].preprocessing
+    def backbone(self) -> Backbone:
+        """The frozen backbone."""
+        return self.parts.backbone
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        """One a task, in the order learned."""
+        return self.parts.adapters
+
+    @adapters.setter
+    def adapters(self, adapters: Sequence[Adapter]) -> None:
+        """Other adapters of the same tasks and tensors, for this object only; from then on torch runs the network."""
+        self.parts.adapters = tuple(adapters)
+        self._graphs = None
 
     def outputs(self, images: Tensor) -> Outputs:
-        """Run the bare backbone and every adapter.
+        """Run the bare backbone and every adapter, with torch.
 
         Args:
             images: (N, 3, H, W), prepared with ``preprocessing``.
         """
-        bare, *adapted = self._runtime.passes(images, [{}, *(overlay for overlay in self._overlays if overlay)])
-        of_overlay = iter(adapted)
-        columns = []
-        for adapter, overlay in zip(self.adapters, self._overlays, strict=True):
-            features = next(of_overlay) if overlay else bare
-            inputs = head_input(features, adapter.features)
-            columns.append(head_scores(inputs, adapter.head_weight, adapter.head_bias, adapter.head_kind))
-        return Outputs(torch.stack(columns, 1), tuple(gate_features(bare.stages)))
+        return self.parts.outputs(images)
 
     def weights(
         self, outputs: Outputs, combiner: str, task: str | None = None, settings: Mapping[str, str] | None = None
@@ -149,16 +173,7 @@ class QualityModel:
             task: The images' true task, for ``oracle``.
             settings: The combiner's settings, as ``--set`` gives them.
         """
-        entry = catalog().combiner(combiner)
-        oracle = None if task is None else [task] * len(outputs.raw)
-        config = make_config(entry, settings or {})
-        try:
-            weights = entry.create(config).weights(self._states.get(combiner, {}), self.tasks, outputs.gate, oracle)
-        except IqakitError:
-            raise
-        except Exception as error:  # a plugin may raise anything, and the user must learn whose fault it is
-            raise failed("combiner", combiner, catalog().combiners[combiner].distribution, error) from error
-        return checked_weights(weights, len(outputs.raw), len(self.tasks), combiner)
+        return self.parts.weights(outputs.gate, combiner, task, settings)
 
     def combine(self, outputs: Outputs, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Combine the tasks.
@@ -167,13 +182,11 @@ class QualityModel:
             Score (N,) in points, raw (N,), std (N,) in points; score and std are nan where a task that counts has no
             calibration.
         """
-        return combine_tasks(outputs.raw, weights, [adapter.calibration for adapter in self.adapters])
+        return self.parts.combine(outputs.raw, weights)
 
     def novelty(self, outputs: Outputs) -> Tensor | None:
         """Share of training images nearer to what was learned, (N,) in 0-1; None where no gate was fitted."""
-        state = self._states.get(DEFAULT_COMBINER, {})
-        known = all(f"{task}/distances" in state for task in self.tasks)
-        return novelty(state, self.tasks, outputs.gate) if known else None
+        return self.parts.novelty(outputs.gate)
 
     def score(
         self,
@@ -182,13 +195,16 @@ class QualityModel:
         combiner: str | None = None,
         task: str | None = None,
         settings: Mapping[str, str] | None = None,
+        skip_below: float | None = DEFAULT_SKIP_BELOW,
     ) -> ScoreRow:
         """Score one image: a path, bytes, a PIL image, a uint8 array (H, W, 3) RGB or a tensor (3, H, W).
 
         Raises:
             ImageError: The image cannot be read.
         """
-        rows = self.score_many([image], combiner=combiner, task=task, settings=settings, workers=0, on_error="fail")
+        rows = self.score_many(
+            [image], combiner=combiner, task=task, settings=settings, workers=0, on_error="fail", skip_below=skip_below
+        )
         return next(iter(rows))
 
     def score_many(
@@ -202,6 +218,7 @@ class QualityModel:
         batch_size: int | None = None,
         on_error: str = "skip",
         max_pixels: int | None = None,
+        skip_below: float | None = DEFAULT_SKIP_BELOW,
     ) -> Iterator[ScoreRow]:
         """Score many images: rows stream in input order, and memory stays bounded.
 
@@ -215,6 +232,8 @@ class QualityModel:
                 on the CPU.
             on_error: ``"skip"``: an image that cannot be read gives an error row; ``"fail"``: it raises.
             max_pixels: Decoding limit; None: the default.
+            skip_below: Heads that weigh at most this together are not run for an image; that moves its score by at most
+                100 times as many points, 0.1 by default. 0: only heads of weight 0. None: every head is run.
 
         Raises:
             ImageError: With ``on_error="fail"``.
@@ -223,19 +242,30 @@ class QualityModel:
         if on_error not in ("skip", "fail"):
             raise ConfigurationError(f"on_error must be skip or fail, but it is {on_error!r}")
         chosen = combiner or ("oracle" if task else DEFAULT_COMBINER)
+        self.check_request(chosen, task, settings or {})  # wrong names are said before the first image is read
+        request = Request(chosen, task, dict(settings or {}), check_skip_below(skip_below), self.cost)
+        size = 1
+        if self._graphs is None and self.parts.device != "cpu":
+            size = batch_size or _GPU_BATCH
+        return self._rows(images, request, workers, size, on_error, max_pixels)
+
+    def check_request(self, combiner: str, task: str | None, settings: Mapping[str, str]) -> None:
+        """See that there are a combiner, a task and settings of these names.
+
+        Raises:
+            UnknownNameError: The combiner, the task or a setting is unknown.
+            ConfigurationError: A setting makes no sense, or the combiner needs to be told the task.
+        """
         if task is not None and task not in self.tasks:
             raise UnknownNameError.of(f"task of model {self.name}", task, self.tasks)
-        entry = catalog().combiner(chosen)
-        make_config(entry, settings or {})  # wrong settings are said before the first image is read
-        size = 1 if self._runtime.device == "cpu" else batch_size or _GPU_BATCH
-        return self._rows(images, chosen, task, settings, workers, size, on_error, max_pixels)
+        make_config(catalog().combiner(combiner), settings)
+        if combiner == "oracle" and task is None:
+            raise ConfigurationError("combiner oracle needs to be told the task of each image; give --task")
 
     def _rows(
         self,
         images: Iterable[ImageSource],
-        combiner: str,
-        task: str | None,
-        settings: Mapping[str, str] | None,
+        request: Request,
         workers: int,
         size: int,
         on_error: str,
@@ -245,54 +275,58 @@ class QualityModel:
         waiting: list[Prepared | Failed] = []
         for item in stream(images, self.preprocessing, workers=workers, **limit):
             if isinstance(item, Failed) and on_error == "fail":
-                yield from self._finish(waiting, combiner, task, settings)
+                yield from self._finish(waiting, request)
                 raise item.error
             waiting.append(item)
             if len(waiting) >= size:
-                yield from self._finish(waiting, combiner, task, settings)
+                yield from self._finish(waiting, request)
                 waiting = []
-        yield from self._finish(waiting, combiner, task, settings)
+        yield from self._finish(waiting, request)
 
-    def _finish(
-        self, items: Sequence[Prepared | Failed], combiner: str, task: str | None, settings: Mapping[str, str] | None
-    ) -> list[ScoreRow]:
+    def _finish(self, items: Sequence[Prepared | Failed], request: Request) -> list[ScoreRow]:
         """Rows of some images, in order; images of one size run together."""
         groups: dict[tuple[int, ...], list[int]] = {}
         rows: dict[int, ScoreRow] = {}
         for index, item in enumerate(items):
             if isinstance(item, Failed):
-                rows[index] = ScoreRow(describe(item.source), "error", self.version, error=str(item.error))
+                rows[index] = self._error_row(item.source, str(item.error))
             else:
                 groups.setdefault(tuple(item.image.shape), []).append(index)
         for members in groups.values():
             prepared = [item for item in (items[index] for index in members) if isinstance(item, Prepared)]
-            outputs = self.outputs(torch.stack([torch.from_numpy(item.image) for item in prepared]))
-            weights = self.weights(outputs, combiner, task, settings)
-            rows |= zip(members, self._score_rows(prepared, outputs, weights), strict=True)
+            rows |= zip(members, self._group_rows(prepared, request), strict=True)
         return [rows[index] for index in range(len(items))]
 
-    def _score_rows(self, prepared: Sequence[Prepared], outputs: Outputs, weights: Tensor) -> Iterator[ScoreRow]:
-        score, raw, std = self.combine(outputs, weights)
-        novel = self.novelty(outputs)
-        for index, item in enumerate(prepared):
-            if not torch.isfinite(outputs.raw[index]).all():
-                error = f"{describe(item.source)}: the network gave a number that is not finite for this image"
-                yield ScoreRow(describe(item.source), "error", self.version, error=error)
-                continue
-            yield ScoreRow(
-                path=describe(item.source),
-                status="ok",
-                model=self.version,
-                score=_finite(score[index]),
-                raw=float(raw[index]),
-                std=_finite(std[index]),
-                novelty=None if novel is None else _finite(novel[index]),
-                task_scores={task: float(value) for task, value in zip(self.tasks, outputs.raw[index], strict=True)},
-                weights={task: float(value) for task, value in zip(self.tasks, weights[index], strict=True)},
-                width=item.width,
-                height=item.height,
-                warnings=tuple(item.warnings),
-            )
+    def _group_rows(self, prepared: Sequence[Prepared], request: Request) -> list[ScoreRow]:
+        """Rows of images of one size. What is too large for the device, even alone, becomes an error row."""
+        scorer = self.parts if self._graphs is None else self._graphs
+        try:
+            found: list[Scored] = scorer.score_group([item.image for item in prepared], request)
+        except ImageError as error:
+            if len(prepared) == 1:
+                return [self._error_row(prepared[0].source, f"{describe(prepared[0].source)}: {error}")]
+            return [row for item in prepared for row in self._group_rows([item], request)]
+        return [row_of(item, figures, self.tasks, self.version) for item, figures in zip(prepared, found, strict=True)]
+
+    def _error_row(self, source: ImageSource, error: str) -> ScoreRow:
+        return ScoreRow(describe(source), "error", self.version, error=error)
+
+
+class _Once:
+    """Reads a model's parts when they are first asked for."""
+
+    def __init__(self, directory: Path, device: str, weights: str | None, precision: str) -> None:
+        self._arguments = (directory, device, weights, precision)
+        self._parts: TorchParts | None = None
+
+    def __call__(self) -> TorchParts:
+        if self._parts is None:
+            from iqakit.pipeline.torch_scoring import TorchParts
+            from iqakit.runtimes.torch_runtime import resolve_device
+
+            directory, device, weights, precision = self._arguments
+            self._parts = TorchParts.read(directory, resolve_device(device), weights, precision)
+        return self._parts
 
 
 def find_model(model: str | os.PathLike[str] | None) -> tuple[str, Path]:
@@ -324,21 +358,3 @@ def bundled_models() -> dict[str, Path]:
         if found:
             return found
     return {}
-
-
-def _check_backbone(backbone: Backbone, fingerprint: str, directory: Path) -> None:
-    found = backbone.fingerprint()
-    if found != fingerprint:
-        raise MismatchError(
-            f"model {directory} was made on {backbone.id} with weights {fingerprint[:8]}, but the weights found are "
-            f"{found[:8]}; give the weights that it was made with"
-        )
-
-
-def _over(adapter: Adapter, shared: Mapping[str, Tensor]) -> Adapter:
-    return replace(adapter, tensors={**shared, **adapter.tensors})
-
-
-def _finite(value: Tensor) -> float | None:
-    number: Any = float(value)
-    return number if torch.isfinite(value) else None

@@ -17,9 +17,10 @@ class ScoreRow:
         score: 0-100, higher is better, calibrated on the tasks' own human scores; None where a task has no calibration.
         raw: The combiner's weighted sum of head outputs.
         std: Uncertainty of the score, in score points, one standard deviation.
-        novelty: Share (0-1) of training images that lie nearer to what was learned than this one does.
-        task_scores: Raw output of each task's head.
-        weights: The combiner's weight of each task; they sum to 1.
+        novelty: Share (0-1) of training images that lie nearer to what was learned than this one does; None where no
+            gate was fitted, or where one known head was all that had to be run.
+        task_scores: Raw output of each task's head; None for one that was not run, as its weight is next to nothing.
+        weights: The combiner's weight of each task, 0 for one that was not run; they sum to 1.
         width: Width in pixels, as a viewer shows the image.
         height: Height in pixels.
         warnings: What was done to the image, or is doubtful about it.
@@ -34,7 +35,7 @@ class ScoreRow:
     raw: float | None = None
     std: float | None = None
     novelty: float | None = None
-    task_scores: Mapping[str, float] = field(default_factory=dict)
+    task_scores: Mapping[str, float | None] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     width: int | None = None
     height: int | None = None

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from iqakit.contracts import Backbone, Features
-from iqakit.errors import ConfigurationError
+from iqakit.errors import ConfigurationError, ImageError
 from iqakit.functional.overlay import overlay_call
+
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def resolve_device(device: str) -> str:
@@ -48,36 +51,88 @@ class TorchRuntime:
     Args:
         backbone: A frozen backbone; it is moved to ``device``.
         device: A device as ``resolve_device`` gives it.
+        precision: ``float32``, or on a GPU ``bfloat16`` or ``float16`` for what autocast runs in that precision.
+
+    Raises:
+        ConfigurationError: There is no such precision, or not on that device.
     """
 
-    def __init__(self, backbone: Backbone, device: str = "cpu") -> None:
+    def __init__(self, backbone: Backbone, device: str = "cpu", precision: str = "float32") -> None:
+        if precision not in PRECISIONS:
+            raise ConfigurationError(f"precision must be {', '.join(PRECISIONS)}, but it is {precision!r}")
+        if precision != "float32" and device == "cpu":
+            raise ConfigurationError(f"precision {precision} is for a GPU; leave it out on {device}")
         self.backbone = backbone
         self.device = device
+        self.precision = precision
+        # The most pixels that one pass has taken without running out of memory; None: as many as there are.
+        self._most_pixels: int | None = None
         backbone.module.to(device)
 
     def passes(self, images: Tensor, overlays: Sequence[Mapping[str, Tensor]]) -> list[Features]:
         """Features of images under several overlays; an empty overlay is the bare backbone.
 
+        On a GPU a batch that is too large for its memory is halved until it fits, and later batches are no larger.
+
         Args:
-            images: (N, 3, H, W), prepared.
+            images: (N, 3, H, W), prepared, on the CPU.
             overlays: Tensors by name, on the runtime's device.
 
         Returns:
             Features of the N images for each overlay, on the CPU.
+
+        Raises:
+            ImageError: One image alone is too large for the device's memory.
         """
-        parts = torch.split(images, 1) if self.device == "cpu" else (images,)
-        with torch.inference_mode():
-            done = [[self._forward(part, overlay) for overlay in overlays] for part in parts]
-        return [_joined([row[index] for row in done]) for index in range(len(overlays))]
+        if self.device == "cpu":
+            with torch.inference_mode():
+                done = [[self._forward(part, overlay) for overlay in overlays] for part in torch.split(images, 1)]
+            return [_joined([row[index] for row in done]) for index in range(len(overlays))]
+        rows: list[list[Features]] = []
+        start = 0
+        while start < len(images):
+            part = images[start : start + self._fitting(images)]
+            found = self._on_gpu(part, overlays)
+            if found is not None:
+                rows.append(found)
+                start += len(part)
+            elif len(part) == 1:
+                height, width = images.shape[2:]
+                raise ImageError(f"an image of {width}x{height} is too large for the memory of {self.device}; use the CPU")
+            else:
+                self._most_pixels = len(part) // 2 * _pixels(images)
+        return [_joined([row[index] for row in rows]) for index in range(len(overlays))]
+
+    def _fitting(self, images: Tensor) -> int:
+        """How many images of that size go into one pass."""
+        return len(images) if self._most_pixels is None else max(1, self._most_pixels // _pixels(images))
+
+    def _on_gpu(self, images: Tensor, overlays: Sequence[Mapping[str, Tensor]]) -> list[Features] | None:
+        """Features of one batch, or None where memory did not suffice."""
+        kind = self.device.partition(":")[0]
+        lower = torch.autocast(kind, getattr(torch, self.precision)) if self.precision != "float32" else nullcontext()
+        try:
+            with torch.inference_mode(), lower:
+                # Pinned memory lets the transfer run beside the network.
+                pinned = images.pin_memory() if kind == "cuda" else images
+                moved = pinned.to(self.device, non_blocking=kind == "cuda")
+                return [self._forward(moved, overlay) for overlay in overlays]
+        except torch.OutOfMemoryError:
+            if kind == "cuda":
+                torch.cuda.empty_cache()
+            return None
 
     def _forward(self, images: Tensor, overlay: Mapping[str, Tensor]) -> Features:
-        images = images.to(self.device)
         features = overlay_call(self.backbone.module, overlay, images) if overlay else self.backbone.forward(images)
         return Features(
             features.embedding.float().cpu(),
             tuple(stage.float().cpu() for stage in features.stages),
             tuple(deviation.float().cpu() for deviation in features.deviations),
         )
+
+
+def _pixels(images: Tensor) -> int:
+    return int(images.shape[2] * images.shape[3])
 
 
 def _joined(parts: Sequence[Features]) -> Features:

@@ -10,8 +10,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from iqakit.errors import StorageError
 
 if TYPE_CHECKING:
@@ -29,6 +27,8 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     Returns:
         A read-only view of the bytes; it may share memory with ``tensor``.
     """
+    import torch
+
     values = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
     if sys.byteorder == "big":
         flipped = values.view(torch.uint8).reshape(-1, values.element_size()).flip(1)

@@ -42,6 +42,7 @@ __all__ = [
     "ModelManifest",
     "TaskRecord",
     "add_task",
+    "check_files",
     "holds_model",
     "model_lock",
     "model_version",
@@ -109,6 +110,22 @@ def read_model(directory: Path | str) -> ModelContent:
             if latest.version == manifest.version:
                 raise
             manifest = latest
+
+
+def check_files(directory: Path | str) -> None:
+    """See that every file that ``model.json`` names is there and unchanged; nothing is parsed.
+
+    Raises:
+        StorageError: There is no model, or a file of it is missing or leads out of the directory.
+        FileFormatError: A file was changed.
+    """
+    place = Path(directory)
+    manifest = read_manifest(place)
+    for task in manifest.tasks:
+        _recorded_bytes(place, FileRecord(task.file, task.sha256), "adapter file")
+    for record, what in ((manifest.combiner, "combiner file"), (manifest.shared, "shared file")):
+        if record is not None:
+            _recorded_bytes(place, record, what)
 
 
 def model_version(model: Path | str | ModelManifest) -> str:

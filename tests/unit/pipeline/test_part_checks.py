@@ -17,6 +17,7 @@ from iqakit.contracts import AdapterEntry, BackboneEntry, CombinerEntry
 from iqakit.errors import MismatchError, PluginError
 from iqakit.pipeline.fitting import fit_tasks
 from iqakit.pipeline.model import QualityModel
+from iqakit.pipeline.torch_scoring import TorchParts
 from iqakit.plugins import catalog as catalog_module
 from iqakit.plugins.catalog import Catalog
 from iqakit.plugins.manager import PluginRecord, load_plugins
@@ -162,4 +163,4 @@ def test_one_preprocessing_a_model(tiny_model: Path) -> None:
     (adapter,) = model.adapters
     other = replace(adapter, task="other", preprocessing=replace(adapter.preprocessing, shorter_side=64))
     with pytest.raises(MismatchError, match="task 'other' prepares images in another way than 'sharpness'"):
-        QualityModel("m", "m@0", tiny_model, model.backbone, [adapter, other], {})
+        TorchParts(tiny_model, model.backbone, [adapter, other], {})

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from iqakit.backbones.tiny_backbone import create_tiny
-from iqakit.errors import ConfigurationError
+from iqakit.errors import ConfigurationError, ImageError
 from iqakit.functional.overlay import trainable_overlay
 from iqakit.runtimes.torch_runtime import TorchRuntime, resolve_device
 
@@ -58,3 +58,62 @@ def test_a_gpu_agrees_with_the_cpu() -> None:
     on_cpu = TorchRuntime(create_tiny("", "random:0")).passes(images(3), [{}])[0]
     on_gpu = TorchRuntime(create_tiny("", "random:0"), "cuda").passes(images(3), [{}])[0]
     assert torch.allclose(on_cpu.embedding, on_gpu.embedding, atol=1e-4)
+
+
+class SmallMemory(torch.nn.Module):
+    """A network on a device whose memory holds so many images, and no more."""
+
+    def __init__(self, network: torch.nn.Module, room: int) -> None:
+        super().__init__()
+        self.network, self.room = network, room
+        self.seen: list[int] = []
+
+    def forward(self, batch: torch.Tensor) -> object:
+        self.seen.append(len(batch))
+        if len(batch) > self.room:
+            raise torch.OutOfMemoryError("no more memory")
+        return self.network(batch)
+
+
+def on_small_device(room: int, monkeypatch: pytest.MonkeyPatch) -> tuple[TorchRuntime, SmallMemory]:
+    backbone = create_tiny("", "random:0")
+    runtime = TorchRuntime(backbone)
+    memory = SmallMemory(backbone.module, room)
+    backbone.module = memory
+    monkeypatch.setattr(backbone, "forward", memory.forward)
+    # Any device that is not the CPU batches images; torch's own stand-in for one needs no hardware.
+    runtime.device = "small"
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *_, **__: self)
+    return runtime, memory
+
+
+def test_a_batch_too_large_for_memory_is_halved_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime, memory = on_small_device(3, monkeypatch)
+    found = runtime.passes(images(7), [{}])[0]
+    assert memory.seen == [7, 3, 3, 1]
+    assert torch.allclose(found.embedding, TorchRuntime(create_tiny("", "random:0")).passes(images(7), [{}])[0].embedding)
+    memory.seen.clear()
+    runtime.passes(images(7), [{}])
+    assert memory.seen == [3, 3, 1], "later batches are no larger than what has fitted"
+
+
+def test_an_image_too_large_for_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime, _ = on_small_device(0, monkeypatch)
+    with pytest.raises(ImageError, match="an image of 64x48 is too large for the memory of small; use the CPU"):
+        runtime.passes(images(2), [{}])
+
+
+def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="precision must be float32, bfloat16, float16, but it is 'float8'"):
+        TorchRuntime(create_tiny("", "random:0"), "cpu", "float8")
+    with pytest.raises(ConfigurationError, match="precision bfloat16 is for a GPU; leave it out on cpu"):
+        TorchRuntime(create_tiny("", "random:0"), "cpu", "bfloat16")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_on_a_gpu_stays_near(precision: str) -> None:
+    exact = TorchRuntime(create_tiny("", "random:0"), "cuda").passes(images(3), [{}])[0]
+    near = TorchRuntime(create_tiny("", "random:0"), "cuda", precision).passes(images(3), [{}])[0]
+    assert near.embedding.dtype == torch.float32
+    assert torch.allclose(exact.embedding, near.embedding, rtol=0.05, atol=0.05)

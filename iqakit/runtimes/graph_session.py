@@ -1,0 +1,124 @@
+"""An open graph: arrays in, arrays out. Loads no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqakit.errors import UnknownNameError
+from iqakit.runtimes.choice import FASTEST_FIRST
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class GraphError(Exception):
+    """A graph cannot be made, opened or run; whoever meets it goes to torch instead."""
+
+
+class GraphSession(Protocol):
+    """A graph that can be run, from one thread at a time."""
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Outputs by name.
+
+        Args:
+            inputs: Arrays by name; names that the graph does not ask for are left out.
+
+        Raises:
+            GraphError: The runtime failed.
+        """
+        ...
+
+
+def open_session(graph: bytes, runtime: str, threads: int | None = None) -> GraphSession:
+    """Open a graph.
+
+    Args:
+        graph: An ONNX model, serialised.
+        runtime: ``onnxruntime`` or ``openvino``.
+        threads: Threads that share the work on one image; None: one a core that this process may use.
+
+    Raises:
+        GraphError: The runtime does not take it.
+        UnknownNameError: There is no such runtime.
+    """
+    count = threads or usable_cores()
+    if runtime == "onnxruntime":
+        return _OnnxRuntimeSession(graph, count)
+    if runtime == "openvino":
+        return _OpenVinoSession(graph, count)
+    raise UnknownNameError.of("graph runtime", runtime, FASTEST_FIRST)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use; ``OMP_NUM_THREADS`` bounds them, as it does for torch."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    bound = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(bound)) if bound.isdigit() and int(bound) > 0 else cores
+
+
+class _OnnxRuntimeSession:
+    """A session of ONNX Runtime on the CPU."""
+
+    def __init__(self, graph: bytes, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Threads that wait for the next image would take the cores from those that decode it.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Memory of the largest image so far would be kept for ever; sizes differ, so give back what a run took.
+        options.enable_mem_pattern = False
+        try:
+            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the library's errors have no common base
+            raise GraphError(_one_line(error)) from error
+        self._inputs = [node.name for node in self._session.get_inputs()]
+        self._outputs = [node.name for node in self._session.get_outputs()]
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        given = {name: np.ascontiguousarray(inputs[name]) for name in self._inputs}
+        try:
+            found = self._session.run(self._outputs, given)
+        except Exception as error:  # the library's errors have no common base
+            raise GraphError(_one_line(error)) from error
+        return dict(zip(self._outputs, found, strict=True))
+
+
+class _OpenVinoSession:
+    """A compiled model of OpenVINO on the CPU."""
+
+    def __init__(self, graph: bytes, threads: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        # The default precision on some processors is bfloat16, which is too coarse for a score.
+        config = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        try:
+            model = core.read_model(graph)
+            self._compiled = core.compile_model(model, "CPU", config)
+            self._request = self._compiled.create_infer_request()
+        except Exception as error:  # the library's errors have no common base
+            raise GraphError(_one_line(error)) from error
+        self._inputs = [port.get_any_name() for port in self._compiled.inputs]
+        self._outputs = [port.get_any_name() for port in self._compiled.outputs]
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        given = {name: np.ascontiguousarray(inputs[name]) for name in self._inputs}
+        try:
+            self._request.infer(given)
+        except Exception as error:  # the library's errors have no common base
+            raise GraphError(_one_line(error)) from error
+        # Copies: the next image is written into the same memory.
+        return {name: np.array(self._request.get_tensor(name).data) for name in self._outputs}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
