@@ -18,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "docs/results.md", "model_zoo/default/CARD.md")
+PAGES = ("README.md", "docs/results.md", "model_zoo/default/CARD.md", "docs/concepts/what-the-score-means.md")
 TASKS = ("biq2021-gallery", "biq2021-capture", "biq2021-unsplash")
 UNSEEN = ("tid2013-mini", "live-mini")
 _DECODING = (("images_per_second", 0), ("times_pillow", 2))
@@ -158,6 +158,54 @@ def pairs_table() -> str:
     return _table(["pairs", "training crops", "validation SRCC", "test SRCC"], rows)
 
 
+def calibration_table() -> str:
+    """Which map each task has, by what it was chosen, and how far people's scores lie from it."""
+    result = _results("meaning") or {}
+    rows = [
+        [
+            f"`{row['task']}`",
+            row["kind"],
+            f"{row['logistic_error']:.2f}",
+            f"{row['isotonic_error']:.2f}",
+            f"{row['residual']:.1f}" + (" at 50 points" if row["residual_kind"] == "bounded" else ""),
+        ]
+        for row in result.get("calibrations", [])
+    ]
+    return _table(["task", "map", "held-out error: logistic", "isotonic", "residual"], rows)
+
+
+def coverage_table() -> str:
+    """How often people's score of a test image lies within one std of the score."""
+    result = _results("meaning") or {}
+    rows = []
+    for row in result.get("coverage", []):
+        if row["split"] == "test":
+            covered = f"{row['covered']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+            task = row["task"] if row["task"] == "all" else f"`{row['task']}`"
+            rows.append(
+                [f"`{row['combiner']}`", task, str(row["n"]), covered, f"{row['mean_std']:.1f}", f"{row['rmse']:.1f}"]
+            )
+    return _table(["combiner", "task", "images", "within one std", "mean std", "error (root mean square)"], rows)
+
+
+def beliefs_table() -> str:
+    """How likely powers of the gate's weights make the true task of validation images."""
+    result = _results("meaning") or {}
+    head = ["power of the weights", *(str(row["power"]) for row in result.get("beliefs", []))]
+    return _table(head, [["log loss of the true task", *(f"{row['log_loss']:.3f}" for row in result.get("beliefs", []))]])
+
+
+def novelty_table() -> str:
+    """Novelty of photos of the tasks learned, of other sets, and of other worlds."""
+    result = _results("meaning") or {}
+    kinds = {"learned": "test photos of a task learned", "unseen": "a set not learned from", "world": "made by program"}
+    rows = [
+        [row["images"], kinds[row["kind"]], str(row["n"]), f"{row['mean']:.2f}", f"{row['novel']:.2f}"]
+        for row in result.get("novelty", [])
+    ]
+    return _table(["images", "what", "n", "mean novelty", f"share above {result.get('novel_above', 0.95)}"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks_table,
     "readme": readme_table,
@@ -168,6 +216,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "monotone": monotone_table,
     "pairs": pairs_table,
     "decoding": decoding_table,
+    "calibration": calibration_table,
+    "coverage": coverage_table,
+    "beliefs": beliefs_table,
+    "novelty": novelty_table,
 }
 
 
