@@ -21,6 +21,7 @@ from iqakit.cli.choices import (
 from iqakit.cli.result_file import check_place
 from iqakit.cli.score_file import BestOnly, RowSink, TextSink
 from iqakit.cli.score_formats import Format, check_resumable, format_of, row_format
+from iqakit.cli.score_report import RunReport
 from iqakit.cli.score_run import Tally, found_images, with_bar
 from iqakit.errors import ConfigurationError
 
@@ -68,6 +69,9 @@ def score(
         None, "--format", help="How rows are written; else by the ending of -o, else a table.", show_default=False
     ),
     output: Path | None = typer.Option(None, "-o", "--output", metavar="FILE", help="Write the rows to this file."),
+    report: Path | None = typer.Option(
+        None, "--report", metavar="FILE.html", help="Write a page about all images: distribution, best, worst, a table."
+    ),
     resuming: bool = typer.Option(False, "--resume", help="Go on with a cut run: images in the file are skipped."),
     on_error: OnError = typer.Option(
         OnError.SKIP, "--on-error", help="An image that cannot be read gives an error row, or ends the run."
@@ -96,6 +100,7 @@ def score(
     if resuming:
         check_resumable(path, written, top)
     check_place(path)
+    page = context.with_resource(RunReport(report, path, minimum, resuming=resuming))
     assigned = parse_assignments(settings)
     paths = found_images(images)
 
@@ -133,13 +138,14 @@ def score(
             shown = with_bar(terminal, rows, images, lines.kept.rows, path is None and top is None)
             for row in tally.watch(row.to_json() for row in shown):
                 sink.write(row)
+                page.add(row)
     except BaseException:  # whatever ended the run, people should know where their rows are
         again = "; the same command with --resume goes on" if kept_formats else ""
         untouched = "" if sink.leftover == path else f"; {path} was not touched"
         if sink.leftover is not None:
             terminal.say(f"the rows so far are in {sink.leftover}{untouched}{again}")
         raise
-    for line in [*lines.kept.summary(path), *tally.summary()]:
+    for line in [*lines.kept.summary(path), *tally.summary(), *page.finish()]:
         terminal.say(line)
     if tally.failed or tally.below:
         raise typer.Exit(1)
