@@ -64,9 +64,10 @@ def test_there_are_fit_methods() -> None:
 def test_what_it_was_given_and_global_state_stay_as_they_were(
     entry: AdapterEntry, fit_context: MakeContext, tiny: Backbone, untouched_global_state: Callable[[], None]
 ) -> None:
-    earlier = replace(fitted(ENTRIES["linear"], fit_context(place="earlier")).adapter, task="before")
+    first = fitted(entry, replace(fit_context(place="earlier"), task="before"))
+    earlier = first.adapter
     held = adapter_bytes(earlier)
-    context = fit_context(earlier=(earlier,))
+    context = replace(fit_context(earlier=(earlier,)), shared=first.replaced or {}, memory=first.memory or {})
     features = [context.train_features.embedding, *context.train_features.stages, *context.train_features.deviations]
     copies = [tensor.clone() for tensor in features]
     before, threads = state_of(tiny), torch.get_num_threads()
