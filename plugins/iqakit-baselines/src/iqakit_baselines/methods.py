@@ -14,8 +14,9 @@ from iqakit_baselines.consolidation import Ewc, Mas, Si
 from iqakit_baselines.distillation import KeptPredictions
 from iqakit_baselines.extras import Extra
 from iqakit_baselines.rehearsal import Replay
+from iqakit_baselines.resuming import number_or_none
 from iqakit_baselines.settings import BaselineConfig, EwcConfig, LwfConfig, MasConfig, ReplayConfig, SiConfig
-from iqakit_baselines.trainer import Training, number_or_none
+from iqakit_baselines.trainer import Training
 
 C = TypeVar("C", bound=BaselineConfig)
 
