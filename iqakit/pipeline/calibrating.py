@@ -108,8 +108,9 @@ def calibrate(
     contents = [content for dataset in used for content in _contents(dataset)]
     generator = torch.Generator().manual_seed(_SEED)
     choice = choose_calibration(torch.cat(raw), scale.points(torch.cat(scores)), contents, generator)
-    errors = f"{choice.logistic_error:.2f} points held out, isotonic {choice.isotonic_error:.2f}"
-    progress.message(f"{adapter.task}: calibration {choice.fit.kind} (logistic {errors})")
+    if choice.logistic_error == choice.logistic_error:  # not nan: there was enough to hold some images out
+        errors = f"logistic {choice.logistic_error:.1f} points, isotonic {choice.isotonic_error:.1f}"
+        progress.message(f"{adapter.task}: calibration {choice.fit.kind} (error on held-out images: {errors})")
     return Calibration(**asdict(choice.fit)), float(srcc(raw[0], scores[0]))
 
 
