@@ -19,8 +19,8 @@ from iqakit.cli.choices import (
     terminal_of,
 )
 from iqakit.cli.result_file import check_place
-from iqakit.cli.score_file import BestOnly, RowSink, TextSink
-from iqakit.cli.score_formats import Format, check_resumable, format_of, row_format
+from iqakit.cli.run_rows import RunRows
+from iqakit.cli.score_formats import Format, check_parquet, check_resumable, format_of
 from iqakit.cli.score_report import RunReport
 from iqakit.cli.score_run import Tally, found_images, with_bar
 from iqakit.errors import ConfigurationError
@@ -99,6 +99,8 @@ def score(
     path = None if output is None or str(output) == "-" else output
     if resuming:
         check_resumable(path, written, top)
+    if written is Format.PARQUET:
+        check_parquet(path)
     check_place(path)
     page = context.with_resource(RunReport(report, path, minimum, resuming=resuming))
     assigned = parse_assignments(settings)
@@ -117,17 +119,13 @@ def score(
         "set": dict(assigned),
         "tta": tta.value,
     }
-    kept_formats = path is not None and written in (Format.JSONL, Format.CSV) and top is None
-    lines = TextSink(
-        path, row_format(written, path, loaded), settings=decisive if kept_formats else None, resuming=resuming
-    )
-    sink: RowSink = lines if top is None else BestOnly(lines, count, share)
-    if lines.kept.rows:
-        terminal.say(f"{lines.kept.rows} images are in {lines.grows} already")
+    out = RunRows(path, written, loaded.tasks, decisive, best=(count, share), resuming=resuming)
+    for line in out.before():
+        terminal.say(line)
     try:
-        with sink:
+        with out:
             rows = loaded.score_many(
-                lines.remaining(paths, tally.take_kept),
+                out.remaining(paths, tally),
                 combiner=combiner,
                 task=task,
                 settings=assigned,
@@ -135,17 +133,15 @@ def score(
                 batch_size=size,
                 on_error=on_error.value,
             )
-            shown = with_bar(terminal, rows, images, lines.kept.rows, path is None and top is None)
+            shown = with_bar(terminal, rows, images, out.kept, path is None and top is None)
             for row in tally.watch(row.to_json() for row in shown):
-                sink.write(row)
+                out.write(row)
                 page.add(row)
     except BaseException:  # whatever ended the run, people should know where their rows are
-        again = "; the same command with --resume goes on" if kept_formats else ""
-        untouched = "" if sink.leftover == path else f"; {path} was not touched"
-        if sink.leftover is not None:
-            terminal.say(f"the rows so far are in {sink.leftover}{untouched}{again}")
+        for line in out.when_cut():
+            terminal.say(line)
         raise
-    for line in [*lines.kept.summary(path), *tally.summary(), *page.finish()]:
+    for line in [*out.after(), *tally.summary(), *page.finish()]:
         terminal.say(line)
     if tally.failed or tally.below:
         raise typer.Exit(1)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING
 
 from iqakit.cli.score_rows import FlatCells, JsonLines, JsonList, PeopleTable, RowFormat
 from iqakit.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from iqakit.pipeline.model import QualityModel
 
 
 class Format(StrEnum):
@@ -22,6 +19,7 @@ class Format(StrEnum):
     JSON = "json"
     JSONL = "jsonl"
     CSV = "csv"
+    PARQUET = "parquet"
 
 
 _BY_SUFFIX = {
@@ -30,6 +28,8 @@ _BY_SUFFIX = {
     ".ndjson": Format.JSONL,
     ".csv": Format.CSV,
     ".txt": Format.TABLE,
+    ".parquet": Format.PARQUET,
+    ".pq": Format.PARQUET,
 }
 
 
@@ -40,8 +40,24 @@ def format_of(form: Format | None, output: Path | None) -> Format:
     if output is None or str(output) == "-":
         return Format.TABLE
     if output.suffix.lower() not in _BY_SUFFIX:
-        raise ConfigurationError(f"the ending of {output} does not say a format; add --format table, json, jsonl or csv")
+        raise ConfigurationError(
+            f"the ending of {output} does not say a format; add --format table, json, jsonl, csv or parquet"
+        )
     return _BY_SUFFIX[output.suffix.lower()]
+
+
+def check_parquet(path: Path | None) -> None:
+    """See that Parquet can be written, before the work begins.
+
+    Raises:
+        ConfigurationError: There is no file to write it to.
+        MissingExtraError: pyarrow is not installed.
+    """
+    from iqakit.storage.parquet_rows import require_pyarrow
+
+    if path is None:
+        raise ConfigurationError("--format parquet is not for standard output; name a file with -o FILE.parquet")
+    require_pyarrow()
 
 
 def check_resumable(path: Path | None, form: Format, top: str | None) -> None:
@@ -54,14 +70,14 @@ def check_resumable(path: Path | None, form: Format, top: str | None) -> None:
         raise ConfigurationError("--resume and --top cannot be combined: the best are known only when all are scored")
 
 
-def row_format(form: Format, path: Path | None, model: QualityModel) -> RowFormat:
+def row_format(form: Format, path: Path | None, tasks: Sequence[str]) -> RowFormat:
     """What writes the rows."""
     if form is Format.JSON:
         return JsonList()
     if form is Format.JSONL:
         return JsonLines()
     if form is Format.CSV:
-        return FlatCells(model.tasks)
+        return FlatCells(tasks)
     if path is not None:
         return PeopleTable(None, colour=False)
     from rich.console import Console

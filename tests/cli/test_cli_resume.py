@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from iqakit.cli.score_rows import FlatCells, JsonLines
 from iqakit.errors import FileFormatError, MismatchError, StorageError
 from iqakit.storage.run_record import RunRecord, record_path
 
+Limit = Callable[[int], AbstractContextManager[None]]
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -39,17 +39,6 @@ def some(pictures: Path, tmp_path: Path) -> Path:
     for index in (1, 5, 9, 13, 17):
         shutil.copy(pictures / f"{index:02d}.png", directory)
     return directory
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """No file may grow beyond this, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 KILLER = """
@@ -312,7 +301,9 @@ def test_two_runs_do_not_write_to_one_file(run, some: Path, model: Path) -> None
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "json"])
-def test_a_full_disk_is_one_line_and_whole_rows(run, pictures: Path, model: Path, form: str) -> None:
+def test_a_full_disk_is_one_line_and_whole_rows(
+    run, pictures: Path, model: Path, form: str, file_size_limit: Limit
+) -> None:
     arguments = ["score", pictures, "--model", model, "-o"]
     run(*arguments, f"whole.{form}")
     whole = Path(f"whole.{form}").read_bytes()
@@ -393,7 +384,7 @@ def test_a_file_of_another_kind_is_refused_and_left_alone(tmp_path: Path, name: 
     assert path.read_text() == text
 
 
-def test_a_file_that_cannot_be_put_in_order_keeps_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_put_in_order_keeps_all_rows(tmp_path: Path, file_size_limit: Limit) -> None:
     kept = KeptRows()
     path = tmp_path / "rows.jsonl"
     path.write_text("b\na\n")
