@@ -11,6 +11,7 @@ Prints, and writes ``benchmarks/results/meaning.json``.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -70,7 +71,9 @@ def points_of(adapter: Adapter, human: Tensor) -> Tensor:
 def calibrated(adapter: Adapter, raw: Tensor, points: Tensor, contents: list[str]) -> tuple[Calibration, dict[str, Any]]:
     """The calibration that would be chosen on validation images, and what it is chosen by."""
     choice = choose_calibration(raw, points, contents, torch.Generator().manual_seed(0))
-    errors = {"logistic_error": choice.logistic_error, "isotonic_error": choice.isotonic_error}
+    both = {"logistic_error": choice.logistic_error, "isotonic_error": choice.isotonic_error}
+    # nan: too few images to hold any out, or no rising curve in them.
+    errors = {name: None if math.isnan(error) else error for name, error in both.items()}
     return Calibration(**asdict(choice.fit)), {"task": adapter.task, "n": len(raw), **errors}
 
 
@@ -196,11 +199,15 @@ def measure(data: Path, name: str, recalibrate: bool, limit: int | None, picture
     }
 
 
+def error_text(error: float | None) -> str:
+    return "none" if error is None else f"{error:.2f}"
+
+
 def show(result: dict[str, Any]) -> None:
     for row in result["calibrations"]:
         print(
             f"{row['task']:18} {row['kind']:9} residual {row['residual']:5.2f} {row['residual_kind']:9} held-out error: "
-            f"logistic {row['logistic_error']:.2f}, isotonic {row['isotonic_error']:.2f}"
+            f"logistic {error_text(row['logistic_error'])}, isotonic {error_text(row['isotonic_error'])}"
         )
     for row in result["beliefs"]:
         print(f"weights to the power of {row['power']}: log loss of the true task {row['log_loss']:.3f}")

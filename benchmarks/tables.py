@@ -165,8 +165,7 @@ def calibration_table() -> str:
         [
             f"`{row['task']}`",
             row["kind"],
-            f"{row['logistic_error']:.2f}",
-            f"{row['isotonic_error']:.2f}",
+            *("" if row[name] is None else f"{row[name]:.2f}" for name in ("logistic_error", "isotonic_error")),
             f"{row['residual']:.1f}" + (" at 50 points" if row["residual_kind"] == "bounded" else ""),
         ]
         for row in result.get("calibrations", [])
