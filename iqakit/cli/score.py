@@ -15,6 +15,7 @@ from iqakit.cli.choices import (
     WORKERS_HELP,
     Device,
     parse_batch_size,
+    parse_skip_below,
     parse_top,
     terminal_of,
 )
@@ -38,6 +39,8 @@ class Runtime(StrEnum):
 
     AUTO = "auto"
     TORCH = "torch"
+    ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
 
 
 class TestTime(StrEnum):
@@ -78,7 +81,15 @@ def score(
     ),
     minimum: float | None = typer.Option(None, "--min", metavar="S", help="End with 1 if any image scores below this."),
     top: str | None = typer.Option(None, "--top", metavar="N|P%", help="Only the best N or P percent, best first."),
-    runtime: Runtime = typer.Option(Runtime.AUTO, "--runtime", help="What runs the network."),
+    runtime: Runtime = typer.Option(
+        Runtime.AUTO, "--runtime", help="What runs the network; auto: the fastest installed on a CPU, torch on a GPU."
+    ),
+    skip_below: str = typer.Option(
+        "0.001", "--skip-below", metavar="W|never", help="Leave out heads that weigh at most W together (100 W points)."
+    ),
+    explain_cost: bool = typer.Option(
+        False, "--explain-cost", help="Say how many passes were run, and what that can cost."
+    ),
     device: Device = typer.Option(Device.AUTO, "--device", help=DEVICE_HELP),
     batch_size: str = typer.Option("auto", "--batch-size", metavar="auto|N", help="Images that run together on a GPU."),
     workers: int = typer.Option(2, "--workers", min=0, help=WORKERS_HELP),
@@ -93,6 +104,7 @@ def score(
     terminal = terminal_of(context)
     count, share = parse_top(top)
     size = parse_batch_size(batch_size)
+    threshold = parse_skip_below(skip_below)
     if minimum is not None and not math.isfinite(minimum):
         raise ConfigurationError(f"--min is a score, 0-100, not {minimum}")
     written = format_of(form, output)
@@ -108,7 +120,7 @@ def score(
 
     from iqakit.pipeline.model import DEFAULT_COMBINER, QualityModel
 
-    loaded = QualityModel.load(model, device=device.value)
+    loaded = QualityModel.load(model, device=device.value, runtime=runtime.value, say=terminal.say)
     terminal.say(f"model {loaded.version} in {loaded.directory}: {loaded.backbone_id}, tasks {', '.join(loaded.tasks)}")
     tally = Tally(minimum)
     # What decides the scores; a cut run goes on with the same only.
@@ -118,6 +130,7 @@ def score(
         "task": task,
         "set": dict(assigned),
         "tta": tta.value,
+        "skip_below": threshold,
     }
     out = RunRows(path, written, loaded.tasks, decisive, best=(count, share), resuming=resuming)
     for line in out.before():
@@ -132,6 +145,7 @@ def score(
                 workers=workers,
                 batch_size=size,
                 on_error=on_error.value,
+                skip_below=threshold,
             )
             shown = with_bar(terminal, rows, images, out.kept, path is None and top is None)
             for row in tally.watch(row.to_json() for row in shown):
@@ -143,5 +157,8 @@ def score(
         raise
     for line in [*out.after(), *tally.summary(), *page.finish()]:
         terminal.say(line)
+    if explain_cost:
+        for line in loaded.cost.lines():
+            terminal.say(line)
     if tally.failed or tally.below:
         raise typer.Exit(1)

@@ -148,8 +148,8 @@ class TorchParts:
         return row
 
     def combine(self, raw: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Score, raw and std of N images, each (N,); see ``combine_tasks``."""
-        return combine_tasks(raw, weights, [adapter.calibration for adapter in self.adapters])
+        """Score, raw and std of N images, each (N,) and float64, which keeps apart what differs; see ``combine_tasks``."""
+        return combine_tasks(raw.double(), weights.double(), [adapter.calibration for adapter in self.adapters])
 
     def novelty(self, gate: Sequence[Tensor]) -> Tensor | None:
         """Share of training images nearer to what was learned, (N,) in 0-1; None where no gate was fitted."""

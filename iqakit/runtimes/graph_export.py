@@ -21,6 +21,7 @@ from iqakit.contracts import Backbone, Features, Preprocessing
 from iqakit.runtimes.graph_session import GraphError
 
 OPSET = 18
+_export: Any = torch.onnx.export  # its types know no buffers, which it writes to all the same
 _ODD_SIDES = (71, 93)
 
 
@@ -96,7 +97,7 @@ def _record(module: nn.Module, example: Tensor, outputs: Sequence[str], sides: S
     axes = {"image": {side: "nchw"[side] for side in sides}}
     try:
         with _quiet(), torch.no_grad():
-            torch.onnx.export(
+            _export(
                 module.eval(),
                 (example,),
                 buffer,
@@ -141,7 +142,7 @@ def trace(
     buffer = io.BytesIO()
     try:
         with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
+            program = _export(
                 module.eval(),
                 examples,
                 dynamo=True,
@@ -158,7 +159,9 @@ def trace(
             program.save(buffer)
         model = onnx.load_from_string(buffer.getvalue())
         if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
+            from onnx.inliner import inline_local_functions
+
+            model = inline_local_functions(model)
     except GraphError:
         raise
     except Exception as error:  # whatever a network or the exporter does not manage, torch itself still can
@@ -283,7 +286,7 @@ def fold_norms(model: Any) -> Any:
     for node in graph.node:
         for name in _reads(node):
             readers[name] = readers.get(name, 0) + 1
-    folded = []
+    folded: list[Any] = []
     for node in graph.node:
         conv = maker.get(node.input[0]) if node.op_type == "BatchNormalization" else None
         if conv is None or conv.op_type != "Conv" or readers[node.input[0]] != 1:
@@ -309,7 +312,9 @@ def fold_norms(model: Any) -> Any:
 
 def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Operators that torch has no ONNX form for, in plain ones."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+
+    op: Any = opset18  # its types know no lists, which it turns into constants
 
     def cdist(x1: Any, x2: Any, p: float, compute_mode: Any) -> Any:
         apart = op.Sub(op.Unsqueeze(x1, [1]), op.Unsqueeze(x2, [0]))

@@ -32,9 +32,7 @@ def test_auto_takes_the_fastest_that_is_there(packages: set[str], monkeypatch: p
 
 
 def test_what_cannot_be_is_one_line(packages: set[str]) -> None:
-    with pytest.raises(
-        MissingExtraError, match=r"onnxruntime was asked for, but is not installed; pip install"
-    ):
+    with pytest.raises(MissingExtraError, match=r"onnxruntime was asked for, but is not installed; pip install"):
         choice.choose_runtime("onnxruntime", "cpu")
     packages.add("openvino")
     with pytest.raises(ConfigurationError, match="runtime openvino runs on the CPU, not on cuda; use --runtime torch"):

@@ -91,7 +91,8 @@ def test_a_batch_too_large_for_memory_is_halved_until_it_fits(monkeypatch: pytes
     runtime, memory = on_small_device(3, monkeypatch)
     found = runtime.passes(images(7), [{}])[0]
     assert memory.seen == [7, 3, 3, 1]
-    assert torch.allclose(found.embedding, TorchRuntime(create_tiny("", "random:0")).passes(images(7), [{}])[0].embedding)
+    alone = TorchRuntime(create_tiny("", "random:0")).passes(images(7), [{}])[0]
+    assert torch.allclose(found.embedding, alone.embedding, atol=1e-5)
     memory.seen.clear()
     runtime.passes(images(7), [{}])
     assert memory.seen == [3, 3, 1], "later batches are no larger than what has fitted"
