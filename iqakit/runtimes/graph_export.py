@@ -21,6 +21,7 @@ from iqakit.contracts import Backbone, Features, Preprocessing
 from iqakit.runtimes.graph_session import GraphError
 
 OPSET = 18
+IR_VERSION = 10
 _export: Any = torch.onnx.export  # its types know no buffers, which it writes to all the same
 _ODD_SIDES = (71, 93)
 
@@ -270,6 +271,8 @@ def join(models: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[str]) -
         del getattr(graph, field)[:]
         getattr(graph, field).extend(values)
     del graph.value_info[:]
+    # Older runtimes refuse what newer packages declare, though operators of this set are all that is in it.
+    whole.ir_version = IR_VERSION
     return whole
 
 
