@@ -57,7 +57,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     def add(*entries: Any) -> None:
         record = PluginRecord("other", "iqakit-other", "1.0", False, "loaded", entries=tuple(entries))
         built = Catalog((*load_plugins().records, record))
-        for place in ("fitting", "fit_request", "model", "evaluating", "part_checks"):
+        for place in ("fitting", "fit_request", "model", "torch_scoring", "graph_path", "evaluating", "part_checks"):
             monkeypatch.setattr(f"iqakit.pipeline.{place}.catalog", lambda: built)
 
     yield add
