@@ -1,7 +1,7 @@
 """How fast scoring is, beside what it could be and what others do.
 
     python benchmarks/scoring.py [--parts runtimes tasks authors pyiqa latency long] [--backbone NAME] [--images 24]
-                                 [--side 512] [--rounds 3] [--long 10000] [--pyiqa-python PYTHON] [--pyiqa-metric NAME]
+                                 [--side 512] [--rounds 3] [--long 10000] [--pyiqa-python PYTHON]
 
 Everything runs in turns within one run, so that ratios hold whatever else the machine does. Prints tables and writes
 ``benchmarks/results/scoring.json``; parts left out keep the figures they had. Images are JPEGs made here; weights do not
@@ -11,7 +11,7 @@ matter for speed, so heads and normalization of the tasks are random.
 - ``tasks``: the same for 1, 3 and 6 tasks that each have normalization of their own, default combiner.
 - ``authors``: the loop of the authors of task-specific normalization: T + 1 passes one after the other, one image at a
   time, normalization copied into the network before each, centroids read from disk for every image.
-- ``pyiqa``: pyiqa's own scoring of a network of the same family, with random weights, where pyiqa is installed.
+- ``pyiqa``: pyiqa's own scoring (``nima``) of the same network with random weights, where pyiqa is installed.
 - ``latency``: from the start of ``iqakit score one.jpg`` to its end, graphs in the cache, beside the interpreter alone.
 - ``long``: memory and images a second over a long run of small images.
 """
@@ -53,6 +53,7 @@ RESULTS = Path(__file__).parent / "results" / "scoring.json"
 WEIGHTS = "random:0"
 TASKS = (1, 3, 6)
 LONG_SIDE = 96
+PYIQA_SIDE = 224
 
 
 def make_photos(directory: Path, count: int, side: int) -> list[Path]:
@@ -66,8 +67,8 @@ def make_photos(directory: Path, count: int, side: int) -> list[Path]:
     return paths
 
 
-def make_model(directory: Path, backbone_name: str, tasks: int) -> Path:
-    """A model whose tasks each have normalization of their own, none of it learned."""
+def make_model(directory: Path, backbone_name: str, tasks: int, own_norms: bool = True) -> Path:
+    """A model whose tasks each have normalization of their own, or none have; nothing of it is learned."""
     backbone = make_backbone(backbone_name, WEIGHTS)
     facts = BackboneFacts(backbone.id, WEIGHTS, backbone.fingerprint())
     own = dict(backbone.module.state_dict())
@@ -80,7 +81,7 @@ def make_model(directory: Path, backbone_name: str, tasks: int) -> Path:
             method="tsn",
             backbone_id=backbone.id,
             backbone_fingerprint=facts.fingerprint,
-            tensors={name: own[name] * factor for name in backbone.norm_tensor_names()},
+            tensors={name: own[name] * factor for name in backbone.norm_tensor_names() if own_norms},
             head_kind="cosine",
             head_weight=torch.randn(1, backbone.embedding_dim, generator=generator),
             head_bias=None,
@@ -233,10 +234,13 @@ def measure_authors(options: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 
 _PYIQA = """
-import sys, time, json
-import torch, pyiqa, timm
-metric_name, rounds, photos = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-metric = pyiqa.create_metric(metric_name, device="cpu", pretrained=False)
+import json, sys, time
+import timm, torch
+whole = timm.create_model
+timm.create_model = lambda *given, **named: whole(*given, **{**named, "pretrained": False})
+import pyiqa
+backbone, rounds, photos = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+metric = pyiqa.create_metric("nima", device="cpu", base_model_name=backbone, pretrained=False)
 for turn in range(rounds + 1):
     began = time.perf_counter()
     for photo in photos:
@@ -248,26 +252,21 @@ for turn in range(rounds + 1):
 
 
 def measure_pyiqa(options: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """One of pyiqa's metrics on paths, one by one, beside iqakit on the same files and the same family of networks."""
+    """Its metric ``nima`` takes any timm network and 224x224 pixels; iqakit takes the same, with one linear task."""
     python = options.pyiqa_python or sys.executable
-    photos = make_photos(work, max(4, options.images // 3), options.side)
-    arguments = [python, "-c", _PYIQA, options.pyiqa_metric, str(options.rounds), *map(str, photos)]
+    photos = make_photos(work, options.images, PYIQA_SIDE)
+    arguments = [python, "-c", _PYIQA, options.backbone, str(options.rounds), *map(str, photos)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        return {"left_out": f"{options.pyiqa_metric} could not be run by pyiqa: {reason[:200]}"}
+        return {"left_out": f"pyiqa could not be run: {reason[:200]}"}
     theirs = statistics.median(float(line) for line in done.stdout.split())
-    directory = make_model(work / "resnet", options.pyiqa_backbone, 1)
+    directory = make_model(work / "linear", options.backbone, 1, own_norms=False)
     ways = {}
     for name in ("torch", *graph_runtimes()):
         ways[name] = score_all(QualityModel.load(directory, runtime=name), photos)
     speeds = {**in_turns(ways, len(photos), options.rounds), "pyiqa": round(theirs, 3)}
-    return {
-        "metric": options.pyiqa_metric,
-        "backbone": options.pyiqa_backbone,
-        "images_per_second": speeds,
-        "times_pyiqa": _times(speeds, "pyiqa"),
-    }
+    return {"side": PYIQA_SIDE, "images_per_second": speeds, "times_pyiqa": _times(speeds, "pyiqa")}
 
 
 def measure_latency(options: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -346,8 +345,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--long", type=int, default=10_000)
     parser.add_argument("--pyiqa-python", help="an interpreter that has pyiqa; else this one")
-    parser.add_argument("--pyiqa-metric", default="dbcnn")
-    parser.add_argument("--pyiqa-backbone", default="vgg16")
     options = parser.parse_args()
     measures = {
         "runtimes": measure_runtimes,
