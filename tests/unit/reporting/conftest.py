@@ -238,12 +238,10 @@ class Browser:
         return base64.b64decode(self.send("Page.captureScreenshot")["data"])
 
     def complaints(self) -> list[str]:
-        """Errors, and whatever was asked of the network."""
-        found = [
-            str(event["params"])
-            for event in self.events
-            if event.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded")
-        ]
+        """Errors, the policy's among them, and whatever was asked of the network."""
+        logged = [event["params"] for event in self.events if event.get("method") == "Log.entryAdded"]
+        thrown = [str(event["params"]) for event in self.events if event.get("method") == "Runtime.exceptionThrown"]
+        found = thrown + [str(entry) for entry in logged if entry["entry"]["level"] == "error"]
         requests = [
             event["params"]["request"]["url"] for event in self.events if event.get("method") == "Network.requestWillBeSent"
         ]
