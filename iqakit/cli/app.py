@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from iqakit import __version__
-from iqakit.cli import continual, datasets, doctor, evaluate, fit, plugins, score
+from iqakit.cli import compare, continual, datasets, doctor, evaluate, explain, export, fit, plugins, score
 from iqakit.cli.output import Terminal
 from iqakit.errors import IqakitError, UnknownNameError
 
@@ -100,8 +100,11 @@ def _global_options(
 
 fit.register(app)
 score.register(app)
+export.register(app)
 evaluate.register(app)
 continual.register(app)
+explain.register(app)
+compare.register(app)
 datasets.register(app)
 plugins.register(app)
 doctor.register(app)
