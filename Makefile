@@ -9,11 +9,13 @@ USE := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format format-check lint types layers docs clean
+.PHONY: help demo test plugins check format format-check lint types layers docs clean
 
 help:
 	@echo "make demo    score the bundled photos, offline"
 	@echo "make test    the fast tests"
+	@echo "make plugins install what is under plugins/, with Ray, and run its tests"
+	@echo "make plugins the tests of the packages under plugins/"
 	@echo "make check   all that continuous integration runs"
 	@echo "make format  format the code and repair what ruff can"
 	@echo "make docs    build the documentation into site/"
@@ -35,7 +37,18 @@ demo: $(USE)
 test: $(DEV)
 	$(BIN)/python -m pytest -q -m "not slow"
 
-check: format-check lint types layers test docs
+plugins: $(DEV)
+	$(PIP) $(foreach plugin,$(wildcard plugins/*),-e $(plugin))
+	for plugin in plugins/*; do (cd $$plugin && $(abspath $(BIN))/python -m pytest -q) || exit 1; done
+
+# The packages under plugins/, each tested as its own project, from its sources. One whose needs are not installed skips.
+plugins: $(DEV)
+	@for each in plugins/*/; do \
+		echo "$$each"; \
+		PYTHONPATH="$$each/src" $(BIN)/python -m pytest -q -m "not slow" "$$each/tests" || exit 1; \
+	done
+
+check: format-check lint types layers test plugins docs
 
 format: $(DEV)
 	$(BIN)/ruff format .

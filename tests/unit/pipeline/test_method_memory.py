@@ -105,9 +105,7 @@ def test_earlier_data_are_seen_again_in_one_command_or_several(seen: Seen, table
 def test_earlier_data_that_were_not_given_are_asked_for(seen: Seen, tables: list[Path], tmp_path: Path) -> None:
     model = tmp_path / "m"
     fit_tasks(tables[:1], backbone="tiny", adapter="joint", model=model)
-    with pytest.raises(
-        ConfigurationError, match=r"joint sees .* those of 'a' were not given; give all tasks in one"
-    ):
+    with pytest.raises(ConfigurationError, match=r"joint sees .* those of 'a' were not given; give all tasks in one"):
         fit_tasks([tables[1]], adapter="joint", model=model)
 
 
