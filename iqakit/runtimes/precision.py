@@ -13,7 +13,7 @@ def has_fast_bfloat16(device: str) -> bool:
     """
     kind = torch.device(device).type
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if kind != "cpu":
         return False
     # Torch has no public question for this; where these are gone, the answer is no, which is slow and never wrong.
