@@ -9,7 +9,7 @@ USE := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test plugins check format format-check lint types layers docs clean
+.PHONY: help demo test plugins plugin-tests check format format-check lint types layers docs clean
 
 help:
 	@echo "make demo    score the bundled photos, offline"
@@ -37,18 +37,19 @@ demo: $(USE)
 test: $(DEV)
 	$(BIN)/python -m pytest -q -m "not slow"
 
+# The packages under plugins/, installed with all they need, each tested as its own project.
 plugins: $(DEV)
 	$(PIP) $(foreach plugin,$(wildcard plugins/*),-e $(plugin))
 	for plugin in plugins/*; do (cd $$plugin && $(abspath $(BIN))/python -m pytest -q) || exit 1; done
 
-# The packages under plugins/, each tested as its own project, from its sources. One whose needs are not installed skips.
-plugins: $(DEV)
+# The same from their sources, without installing what they need; a package whose needs are not installed skips.
+plugin-tests: $(DEV)
 	@for each in plugins/*/; do \
 		echo "$$each"; \
 		PYTHONPATH="$$each/src" $(BIN)/python -m pytest -q -m "not slow" "$$each/tests" || exit 1; \
 	done
 
-check: format-check lint types layers test plugins docs
+check: format-check lint types layers test plugin-tests docs
 
 format: $(DEV)
 	$(BIN)/ruff format .
@@ -62,6 +63,9 @@ lint: $(DEV)
 
 types: $(DEV)
 	$(BIN)/mypy
+	@for each in plugins/*/; do \
+		$(BIN)/mypy --config-file "$${each}pyproject.toml" "$${each}src" || exit 1; \
+	done
 
 layers: $(DEV)
 	$(BIN)/lint-imports
