@@ -15,7 +15,6 @@ help:
 	@echo "make demo    score the bundled photos, offline"
 	@echo "make test    the fast tests"
 	@echo "make plugins install what is under plugins/, with Ray, and run its tests"
-	@echo "make plugins the tests of the packages under plugins/"
 	@echo "make check   all that continuous integration runs"
 	@echo "make format  format the code and repair what ruff can"
 	@echo "make docs    build the documentation into site/"
