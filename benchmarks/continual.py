@@ -60,7 +60,10 @@ BLOCKS: dict[str, Block] = {
     "own": Block(("tsn", "linear"), ORDERS, (0, 1, 2)),
     "separate": Block(("separate",), ORDERS),
     "given": Block((*STREAMED, "joint")),
-    "reverse": Block(STREAMED, ("reverse",)),
+    "reverse": Block(("sequential-heads", "lwf", "replay"), ("reverse",)),
+    # For a second backbone, where time is short.
+    "short": Block(("tsn", "linear"), ORDERS),
+    "fine-tuned": Block(("sequential-heads", "replay")),
     **{f"k-{count}": Block(settings=(f"kmeans.clusters={count}",), combiners=("kmeans",)) for count in (8, 32, 128)},
     **{f"temperature-{t}": Block(settings=(f"kmeans.temperature={t}",), combiners=("kmeans",)) for t in (0, 2, 8, 32, 128)},
     "hard": Block(settings=("kmeans.hard=true",), combiners=("kmeans",)),

@@ -53,7 +53,7 @@ def streams(backbone: str, order: str) -> Callable[[], str]:
     """Every method and combiner along one order, seed 0; the best of each column in bold."""
 
     def made() -> str:
-        blocks = ("own", "separate", "given" if order == "given" else "reverse", "given")
+        blocks = ("own", "short", "fine-tuned", "separate", "given" if order == "given" else "reverse", "given")
         seen: dict[tuple[str, str], dict[str, Any]] = {}
         for run in runs(backbone, *dict.fromkeys(blocks)):
             # Joint learning sees all tasks at once, so it is learned along one order only.
