@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from iqakit.imaging.preprocessing import Planes
 from iqakit.pipeline.scored import Request, Scored
 from iqakit.pipeline.skipping import needs_no_gate, used_weights
 from iqakit.runtimes.graph_cache import GraphFiles, graph_key
-from iqakit.runtimes.graph_session import GraphError, GraphSession, open_session
+from iqakit.runtimes.graph_session import GraphError, GraphSession, open_session, usable_cores
 
 FINISH_NAME = "finish.onnx"
 GATE_NAME = "gate.onnx"
@@ -96,7 +97,10 @@ class GraphScorer:
         found: dict[int, dict[str, NDArray[Any]]] = {}
         novelty = None
         row = known
-        if known is None or not needs_no_gate(known, request.skip_below) or 0 in self._passes_for(known):
+        alone = known is not None and needs_no_gate(known, request.skip_below)
+        if not alone:
+            self._open_passes()
+        if known is None or not alone or 0 in self._passes_for(known):
             found[0] = self._run(self._files, pass_name(0), {"image": image})
             if GATE_NAME in gate.sha256:
                 answer = self._run(gate, GATE_NAME, found[0])
@@ -131,6 +135,9 @@ class GraphScorer:
         return self._gates[key]
 
     def _run(self, files: GraphFiles, name: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return self._session(files, name).run(inputs)
+
+    def _session(self, files: GraphFiles, name: str) -> GraphSession:
         key = (files.directory, name)
         if key not in self._open:
             try:
@@ -140,7 +147,13 @@ class GraphScorer:
             # The small ones take no time; threads for them would only have to be woken.
             threads = None if name.startswith("pass") else 1
             self._open[key] = open_session(data, self._runtime, threads)
-        return self._open[key].run(inputs)
+        return self._open[key]
+
+    def _open_passes(self) -> None:
+        """Open all passes side by side: opening is most of what a first score takes, and keeps one core busy each."""
+        if self._passes > 1 and (self._files.directory, pass_name(0)) not in self._open:
+            with ThreadPoolExecutor(usable_cores()) as pool:
+                list(pool.map(lambda number: self._session(self._files, pass_name(number)), range(self._passes)))
 
 
 def _known_weights(facts: Mapping[str, Any], task: str | None) -> list[float] | None:

@@ -107,17 +107,19 @@ class _OpenVinoSession:
             self._request = self._compiled.create_infer_request()
         except Exception as error:  # the library's errors have no common base
             raise GraphError(_one_line(error)) from error
-        self._inputs = [port.get_any_name() for port in self._compiled.inputs]
-        self._outputs = [port.get_any_name() for port in self._compiled.outputs]
+        # A port may have taken over the names of what was optimised away beside it.
+        self._inputs = [sorted(port.get_names()) for port in self._compiled.inputs]
+        self._outputs = [sorted(port.get_names()) for port in self._compiled.outputs]
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        given = {name: np.ascontiguousarray(inputs[name]) for name in self._inputs}
+        chosen = [next(name for name in names if name in inputs) for names in self._inputs]
         try:
-            self._request.infer(given)
+            self._request.infer({place: np.ascontiguousarray(inputs[name]) for place, name in enumerate(chosen)})
         except Exception as error:  # the library's errors have no common base
             raise GraphError(_one_line(error)) from error
         # Copies: the next image is written into the same memory.
-        return {name: np.array(self._request.get_tensor(name).data) for name in self._outputs}
+        found = [np.array(self._request.get_output_tensor(place).data) for place in range(len(self._outputs))]
+        return {name: array for names, array in zip(self._outputs, found, strict=True) for name in names}
 
 
 def _one_line(error: Exception) -> str:
