@@ -197,9 +197,10 @@ def _finish(terminal: Terminal, found: Comparison, say_verdict: bool, fail_below
     """Say what was left out, and end with 1 where something was or the limit was missed."""
     if say_verdict:
         terminal.say(found.verdict)
-    for pairs, what in ((found.failed, "could not be scored"), (found.unpaired, "have no partner")):
+    for pairs, what in ((found.failed, "could not be scored"), (found.unpaired, "without a partner")):
         if pairs:
-            terminal.say(f"{len(pairs)} images {what}; they are listed and not in the figures")
+            images = f"{len(pairs)} image" + ("" if len(pairs) == 1 else "s")
+            terminal.say(f"{images} {what}: listed, and not in the figures")
     missed = fail_below is not None and found.worse_by_more_than(fail_below)
     if missed:
         terminal.say(

@@ -44,7 +44,7 @@ def test_what_is_left_out_is_listed_and_ends_with_1(run, sides: tuple[Path, Path
     assert "could not be scored\n  13.png  " in ran.out
     assert "without a partner\n  more.png  after has no image of that name" in ran.out
     assert ran.out.splitlines()[0].endswith("in 11 of 11 images")
-    assert "1 images have no partner" in ran.err
+    assert "1 image without a partner: listed, and not in the figures" in ran.err
 
 
 def test_json_jsonl_and_csv_say_the_same(run, sides: tuple[Path, Path], model: Path) -> None:
