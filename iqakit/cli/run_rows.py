@@ -13,6 +13,32 @@ from iqakit.cli.score_formats import Format, row_format
 from iqakit.cli.score_run import Tally
 
 
+def decisive_settings(
+    model: str,
+    combiner: str | None,
+    task: str | None,
+    settings: Mapping[str, str],
+    *,
+    tta: str = "none",
+    skip_below: float | None,
+) -> dict[str, Any]:
+    """What decides the scores of a run, in a form that can be kept: a cut run goes on with the same only.
+
+    Args:
+        model: The model's version.
+        combiner: As it was asked for.
+        task: The images' true task.
+        settings: What ``--set`` gave.
+        tta: How the model adapts.
+        skip_below: Weight below which heads are left out.
+    """
+    from iqakit.pipeline.model import DEFAULT_COMBINER
+
+    chosen = combiner or ("oracle" if task else DEFAULT_COMBINER)
+    said = {"model": model, "combiner": chosen, "task": task, "set": dict(settings), "tta": tta}
+    return {**said, "skip_below": skip_below}
+
+
 class RunRows:
     """Takes the rows of a run, in the order of ``remaining``; to be used with ``with``.
 

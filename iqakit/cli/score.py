@@ -20,7 +20,7 @@ from iqakit.cli.choices import (
     terminal_of,
 )
 from iqakit.cli.result_file import check_place
-from iqakit.cli.run_rows import RunRows
+from iqakit.cli.run_rows import RunRows, decisive_settings
 from iqakit.cli.score_formats import Format, check_parquet, check_resumable, format_of
 from iqakit.cli.score_report import RunReport
 from iqakit.cli.score_run import Tally, found_images, with_bar
@@ -118,20 +118,12 @@ def score(
     assigned = parse_assignments(settings)
     paths = found_images(images)
 
-    from iqakit.pipeline.model import DEFAULT_COMBINER, QualityModel
+    from iqakit.pipeline.model import QualityModel
 
     loaded = QualityModel.load(model, device=device.value, runtime=runtime.value, say=terminal.say)
     terminal.say(f"model {loaded.version} in {loaded.directory}: {loaded.backbone_id}, tasks {', '.join(loaded.tasks)}")
     tally = Tally(minimum)
-    # What decides the scores; a cut run goes on with the same only.
-    decisive = {
-        "model": loaded.version,
-        "combiner": combiner or ("oracle" if task else DEFAULT_COMBINER),
-        "task": task,
-        "set": dict(assigned),
-        "tta": tta.value,
-        "skip_below": threshold,
-    }
+    decisive = decisive_settings(loaded.version, combiner, task, assigned, tta=tta.value, skip_below=threshold)
     out = RunRows(path, written, loaded.tasks, decisive, best=(count, share), resuming=resuming)
     for line in out.before():
         terminal.say(line)

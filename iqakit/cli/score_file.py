@@ -24,7 +24,14 @@ from iqakit.storage.run_record import RunRecord, image_facts
 
 Row = dict[str, Any]
 
-_LABELS = {"set": "--set", "combiner": "--combiner", "task": "--task", "tta": "--tta", "adapter": "--adapter"}
+_LABELS = {
+    "set": "--set",
+    "combiner": "--combiner",
+    "task": "--task",
+    "tta": "--tta",
+    "adapter": "--adapter",
+    "skip_below": "--skip-below",
+}
 """What users type for the settings of a record, where it is not just their name."""
 
 
