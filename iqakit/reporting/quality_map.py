@@ -16,8 +16,6 @@ from iqakit.storage.atomic import write_bytes_atomic
 from iqakit.storage.results import write_json
 
 SUFFIXES = (".png", ".npy", ".json")
-_SMALLEST_SPAN = 20.0
-_SMALLEST_RAW_SPAN = 0.05
 _TICKS = 5
 _ROWS = ("upper", "middle", "lower")
 _COLUMNS = ("left", "centre", "right")
@@ -118,19 +116,23 @@ def _title(found: QualityMap) -> str:
 
 
 def _span(found: QualityMap, lowest: float, highest: float) -> tuple[float, float]:
-    """Ends of the legend: round numbers around the range."""
-    step, smallest = (5.0, _SMALLEST_SPAN) if found.unit == "points" else (0.01, _SMALLEST_RAW_SPAN)
+    """Ends of the legend: around the range, so that the ticks are round; points within 0-100."""
+    points = found.unit == "points"
+    step = 5.0 if points else 0.01
+    between = _TICKS - 1
     if found.method == "cam":
-        reach = max(smallest / 2, step * math.ceil(max(-lowest, highest) / step))
+        reach = 2 * step * max(1, math.ceil(max(-lowest, highest) / (2 * step)))
         return -reach, reach
-    low, high = step * math.floor(lowest / step), step * math.ceil(highest / step)
-    while high - low < smallest - 1e-9:
-        low, high = low - step, high + step
-    if found.unit == "points" and low < 0:
-        low, high = 0.0, high - low
-    if found.unit == "points" and high > 100:
-        low, high = max(0.0, low - (high - 100)), 100.0
-    return low, high
+    first, last = math.floor(lowest / step), math.ceil(highest / step)
+    top = round(100 / step) if points else math.inf
+    bottom = 0 if points else -math.inf
+    # The scale of points has as many steps as a whole number of ticks, so one of both ends can always give way.
+    while last == first or (last - first) % between:
+        if last < top and ((last + first) % 2 == 0 or first <= bottom):
+            last += 1
+        else:
+            first -= 1
+    return first * step, last * step
 
 
 def _label(value: float, found: QualityMap) -> str:
