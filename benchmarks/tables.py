@@ -16,9 +16,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from continual_tables import TABLES as CONTINUAL
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "docs/results.md", "model_zoo/default/CARD.md", "docs/concepts/what-the-score-means.md")
+PAGES = (
+    "README.md",
+    "docs/results.md",
+    "docs/continual.md",
+    "docs/how-to/speed-and-runtimes.md",
+    "docs/concepts/what-the-score-means.md",
+    "model_zoo/default/CARD.md",
+)
 TASKS = ("biq2021-gallery", "biq2021-capture", "biq2021-unsplash")
 UNSEEN = ("tid2013-mini", "live-mini")
 _DECODING = (("images_per_second", 0), ("times_pillow", 2))
@@ -205,6 +214,31 @@ def novelty_table() -> str:
     return _table(["images", "what", "n", "mean novelty", f"share above {result.get('novel_above', 0.95)}"], rows)
 
 
+def runtimes_table() -> str:
+    """Each runtime from files, beside the bare network on ready arrays."""
+    result = (_results("scoring") or {}).get("runtimes", {})
+    rows = []
+    for name, limit in result.get("times_the_limit", {}).items():
+        speeds = result["images_per_second"]
+        bare, scored = speeds[f"{name}, bare network"], speeds[f"{name}, scored"]
+        seconds = (_results("scoring") or {}).get("latency", {}).get("seconds", {}).get(name)
+        rows.append(
+            [f"`{name}`", f"{scored:.1f}", f"{bare:.1f}", f"{limit:.2f}", "" if seconds is None else f"{seconds:.1f}"]
+        )
+    head = ["", "images/s scored, two passes each", "passes/s, bare network on ready arrays", "time over the bare passes'"]
+    return _table([*head, "seconds to the first score, graphs in the cache"], rows)
+
+
+def scoring_table() -> str:
+    """Against the number of tasks, the authors' loop and pyiqa."""
+    found = _results("scoring") or {}
+    rows = []
+    for part, label in (("tasks", "tasks"), ("authors", "the authors' loop"), ("pyiqa", "pyiqa")):
+        for name, value in found.get(part, {}).get("images_per_second", {}).items():
+            rows.append([label, name, f"{value:.1f}"])
+    return _table(["", "", "images/s"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks_table,
     "readme": readme_table,
@@ -215,6 +249,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "monotone": monotone_table,
     "pairs": pairs_table,
     "decoding": decoding_table,
+    "runtimes": runtimes_table,
+    "scoring": scoring_table,
+    **CONTINUAL,
     "calibration": calibration_table,
     "coverage": coverage_table,
     "beliefs": beliefs_table,
