@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -116,3 +117,18 @@ def test_what_a_worker_said_is_found_in_what_ray_says() -> None:
     assert (type(told), str(told)) == (ConfigurationError, "vm has model a, not b; put it")
     told = cluster._cause(RuntimeError("one\nthe node is gone"))
     assert str(told) == "the cluster could not go on: the node is gone; see its logs, or use fewer --actors"
+
+
+def test_an_address_at_which_nothing_listens_is_said_at_once() -> None:
+    """Ray would try for many minutes."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=rf"answers at ray://127.0.0.1:{port}: .*refused; start one with: ray"):
+            cluster.check_reachable(f"ray://127.0.0.1:{port}")
+        taken.listen()
+        cluster.check_reachable(f"127.0.0.1:{port}")
+    cluster.check_reachable("auto")
+    for wrong in ("here", "host:", ":80", "host:99999"):
+        with pytest.raises(ConfigurationError, match="--address is auto, HOST:PORT or ray://HOST:PORT, not"):
+            cluster.check_reachable(wrong)

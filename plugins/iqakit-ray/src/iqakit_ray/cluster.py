@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -118,6 +119,8 @@ def connect(address: str | None, cores: int | None) -> Any:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if ray.is_initialized():
         return ray
+    if address is not None:
+        check_reachable(address)
     try:
         if address is not None:
             ray.init(address=address, **quiet)
@@ -130,6 +133,29 @@ def connect(address: str | None, cores: int | None) -> Any:
         reason = " ".join(str(error).split())[:200]
         raise ConfigurationError(f"no Ray cluster {where}: {reason}; {advice}") from error
     return ray
+
+
+def check_reachable(address: str, seconds: float = 10) -> None:
+    """See that something listens at an address; Ray itself would go on trying for many minutes.
+
+    Args:
+        address: ``host:port``, ``ray://host:port``, or ``auto``, for which Ray looks itself and says so at once.
+        seconds: How long to wait.
+
+    Raises:
+        ConfigurationError: Nothing does, or it is no such address.
+    """
+    if address == "auto":
+        return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and host and port.isdecimal() and int(port) < 2**16):
+        raise ConfigurationError(f"--address is auto, HOST:PORT or ray://HOST:PORT, not {address!r}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"no Ray cluster answers at {address}: {error.strerror or error}; start one with: ray start --head"
+        ) from error
 
 
 def score_on_cluster(
