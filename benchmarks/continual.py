@@ -103,7 +103,7 @@ def measure(name: str, data: Path, work: Path, backbone: str, split: str) -> dic
     report = run_continual(
         [str(data / task) for task in TASKS],
         output=work / f"{backbone}-{name}-{split}",
-        work=work / f"{backbone}-{'ablations' if block.adapters == ('tsn',) else name}",
+        work=work / backbone,
         adapters=block.adapters,
         orders=block.orders,
         seeds=block.seeds,

@@ -11,15 +11,16 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import IO, TYPE_CHECKING, Any
 
 from iqakit.cli.result_file import row_bytes
 from iqakit.errors import FileFormatError, MismatchError
 from iqakit.storage.atomic import atomic_file, write_error
 from iqakit.storage.run_record import KnownRows, RunRecord, digest, image_facts, unchanged_since
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _UNKNOWN = 2**64 - 1
 _FAILED = math.inf
@@ -59,6 +60,9 @@ class KeptRows:
         self._scores = array("d")
         self._order: array[int] = array("q")
         self._kept = 0
+        # Only a run that goes on needs it; listing commands should not wait for its import.
+        import numpy as np
+
         self._sorted: NDArray[np.uint64] = np.empty(0, np.uint64)
         self._places: NDArray[np.int64] = np.empty(0, np.int64)
         self._named = bytearray()
@@ -91,6 +95,8 @@ class KeptRows:
 
     def all_found(self) -> None:
         """The file is read; from now on rows can be taken."""
+        import numpy as np
+
         self._kept = len(self._ends)
         paths = np.frombuffer(self._paths, np.uint64) if self._kept else np.empty(0, np.uint64)
         self._places = np.argsort(paths, kind="stable")
@@ -105,9 +111,9 @@ class KeptRows:
             path: The image's path.
             facts: What the image is now.
         """
-        wanted = np.uint64(digest(row_bytes(path)))
+        wanted = self._sorted.dtype.type(digest(row_bytes(path)))
         found, stale = None, False
-        place = int(np.searchsorted(self._sorted, wanted))
+        place = int(self._sorted.searchsorted(wanted))
         while place < self._kept and self._sorted[place] == wanted:
             index = int(self._places[place])
             self._named[index] = True

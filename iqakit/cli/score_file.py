@@ -14,8 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
-import numpy as np
-
 from iqakit.cli.kept_rows import KeptRow, KeptRows, read_kept
 from iqakit.cli.result_file import ResultFile, begin_record, growing_path, row_bytes
 from iqakit.cli.score_rows import RowFormat
@@ -250,6 +248,8 @@ class BestOnly:
             for _, _, row in sorted(self._best, key=lambda item: item[:2], reverse=True):
                 yield row
             return
+        import numpy as np  # only here: listing commands should not wait for its import
+
         scores = np.array(self._scores)
         # The small step back keeps 10% of 30 at 3, whatever floating point makes of it.
         count = max(1, math.ceil((self._share or 0) * len(scores) - 1e-9))

@@ -27,7 +27,7 @@ HOOKS: dict[str, type[Entry]] = {
 """Each hook and the record that it gives."""
 
 RESERVED_COMMANDS = frozenset(
-    ("fit", "score", "adapt", "eval", "continual", "explain", "export", "zoo", "datasets", "plugins", "doctor")
+    ("fit", "score", "adapt", "eval", "continual", "explain", "compare", "export", "zoo", "datasets", "plugins", "doctor")
 )
 """Commands that are iqakit's own, also those of later releases; a plugin cannot take them."""
 

@@ -13,14 +13,15 @@ import os
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from iqakit.errors import FileFormatError, StorageError
 from iqakit.storage.atomic import read_file_bytes, write_bytes_atomic, write_error
 from iqakit.storage.canonical_json import canonical_json, parse_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FORMAT = "iqakit-resume"
 FORMAT_VERSION = 1
@@ -70,14 +71,14 @@ class KnownRows:
     """
 
     def __init__(self, lines: NDArray[np.uint64]) -> None:
-        order = np.argsort(lines[:, 0], kind="stable")
+        order = lines[:, 0].argsort(kind="stable")
         self._rows = lines[order, 0]
         self._facts = lines[order, 1]
 
     def facts(self, row: bytes) -> int | None:
         """What is known of the image of a row, from the last line that tells of it; None: nothing."""
-        wanted = np.uint64(digest(row))
-        place = int(np.searchsorted(self._rows, wanted, side="right")) - 1
+        wanted = self._rows.dtype.type(digest(row))
+        place = int(self._rows.searchsorted(wanted, side="right")) - 1
         if place < 0 or self._rows[place] != wanted:
             return None
         return int(self._facts[place])
@@ -124,6 +125,9 @@ class RunRecord:
         """
         if not self.path.exists():
             return None
+        # Only a run that goes on needs it; listing commands should not wait for its import.
+        import numpy as np
+
         self._open()
         head, _, body = read_file_bytes(self.path, _WHAT).partition(b"\n")
         advice = f"delete {self.path} to go on by paths alone"

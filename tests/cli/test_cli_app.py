@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from iqakit import __version__
-from iqakit.cli import score as score_command
+from iqakit.cli import score_run
 from iqakit.cli.app import app, main
 from iqakit.cli.output import BarProgress, Terminal
 from iqakit.plugins.records import RESERVED_COMMANDS
@@ -63,7 +63,7 @@ def test_no_command_shows_the_help_and_is_a_usage_error(run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["scroe", "a.png"], "no command is named 'scroe'; did you mean score?"),
+        (["scroe", "a.png"], "no command is named 'scroe'; did you mean score, compare?"),
         (["score"], "Missing argument 'IMAGE...' (see iqakit score --help)"),
         (["score", "a.png", "--formt", "json"], "No such option: --formt"),
         (["score", "a.png", "--format", "xml"], "'xml' is not one of 'table', 'json', 'jsonl', 'csv'"),
@@ -116,7 +116,7 @@ def test_an_unexpected_error_is_called_a_bug(run, monkeypatch: pytest.MonkeyPatc
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("first line\nsecond line")
 
-    monkeypatch.setattr(score_command, "expand_images", broken)
+    monkeypatch.setattr(score_run, "expand_images", broken)
     done = run("score", "a.png")
     assert done.code == 2
     assert done.err == (
@@ -143,7 +143,7 @@ def test_what_the_system_does_has_its_exit_code(
         raise error
 
     monkeypatch.setattr("iqakit.cli.app._forget_standard_output", lambda: None)
-    monkeypatch.setattr(score_command, "expand_images", failing)
+    monkeypatch.setattr(score_run, "expand_images", failing)
     done = run("score", "a.png")
     assert (done.code, done.out, done.err) == (code, "", line)
 
@@ -162,7 +162,9 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 def test_a_full_disk_is_one_line(run, pictures: Path, model: Path) -> None:
     done = run("-q", "score", pictures / "00.png", "--model", model, "--format", "jsonl", "-o", "/dev/full")
     assert done.code == 2
-    assert done.err == "error: no space left on device\n"
+    assert done.err == (
+        "error: could not write rows to /dev/full: No space left on device; free some space or write elsewhere\n"
+    )
 
 
 def test_flags_after_a_double_dash_are_names(run) -> None:
