@@ -26,8 +26,10 @@ def desk(make_rated_photos: Callable[..., Path], tmp_path: Path, monkeypatch: py
     make_rated_photos(tmp_path, count=40)
     (tmp_path / "scores.csv").rename(tmp_path / "my-camera.csv")
     photo = sorted((ROOT / "examples" / "photos").glob("*.jpg"))[0]
-    (tmp_path / "holiday").mkdir()
-    for name in ("photo.jpg", "new.jpg", "holiday/a.jpg", "holiday/b.jpg"):
+    for directory in ("holiday", "originals", "compressed"):
+        (tmp_path / directory).mkdir()
+    pairs = [f"{directory}/{name}.jpg" for directory in ("originals", "compressed") for name in "ab"]
+    for name in ("photo.jpg", "new.jpg", "holiday/a.jpg", "holiday/b.jpg", *pairs):
         shutil.copy(photo, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("IQAKIT_MODEL", raising=False)
