@@ -62,7 +62,9 @@ def predictions(step: Evaluated, index: int, weights: Tensor, on: str) -> Tensor
         weights: (N, T), the combiner's.
         on: ``raw`` or ``score``; raw too where a task has no calibration, as in ``evaluate_sources``.
     """
-    score, raw, _ = combine_tasks(step.raw[index], weights, [adapter.calibration for adapter in step.adapters])
+    # In double precision, as a model combines its tasks, so that figures are those of ``evaluate`` to the last digit.
+    outputs, shares = step.raw[index].double(), weights.double()
+    score, raw, _ = combine_tasks(outputs, shares, [adapter.calibration for adapter in step.adapters])
     return score if on == "score" and bool(torch.isfinite(score).all()) else raw
 
 
