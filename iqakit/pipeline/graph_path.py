@@ -5,6 +5,7 @@ Loads no torch unless a graph has to be made.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,8 @@ class GraphPath:
         self._ready: set[str] = set()
         self._rebuilt = False
         self.left = False
+        self._changing = threading.RLock()
+        self._changes = 0
 
     def facts(self) -> Mapping[str, Any] | None:
         """What the cache knows of the model; None where it has no graphs that can be used."""
@@ -52,18 +55,24 @@ class GraphPath:
         return None if found is None or "failed" in found.facts else found.facts
 
     def score_group(self, images: Sequence[Planes], request: Request) -> list[Scored]:
-        """Score images of one size, in order; with torch where graphs cannot do what is asked."""
+        """Score images of one size, in order; with torch where graphs cannot do what is asked. From any thread."""
         if self.left or not catalog().combiners[request.combiner].builtin:
-            return self._parts().score_group(images, request)
+            with self._changing:
+                return self._parts().score_group(images, request)
+        before = self._changes
         try:
-            return self._over_graphs(request).score_group(images, request)
-        except MissingExtraError as error:
-            self._leave(str(error))
-        except GraphError as error:
-            if self._rebuilt:
-                self._leave(str(error))
-            else:
-                self._rebuild(request)
+            with self._changing:
+                scorer = self._over_graphs(request)
+            return scorer.score_group(images, request)
+        except (MissingExtraError, GraphError) as error:
+            with self._changing:
+                # Where another thread met the same and has seen to it, there is nothing left to do but to try again.
+                if self._changes == before:
+                    self._changes += 1
+                    if self._rebuilt or isinstance(error, MissingExtraError):
+                        self._leave(str(error))
+                    else:
+                        self._rebuild(request)
         return self.score_group(images, request)
 
     def _over_graphs(self, request: Request) -> GraphScorer:

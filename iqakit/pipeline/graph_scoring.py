@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -67,7 +68,7 @@ def _code_fingerprint() -> str:
 
 
 class GraphScorer:
-    """Scores images one by one with a model's graphs; each is opened when it is first needed.
+    """Scores images with a model's graphs, each opened when it is first needed; from any thread.
 
     Args:
         files: The model's graphs.
@@ -91,6 +92,7 @@ class GraphScorer:
         self._pass_of_task: list[int] = list(files.facts["pass_of_task"])
         self._passes = max(self._pass_of_task, default=0) + 1
         self._open: dict[tuple[Path, str], GraphSession] = {}
+        self._opening: dict[tuple[Path, str], threading.Lock] = {}
         self._gates: dict[tuple[str, tuple[tuple[str, str], ...]], GraphFiles] = {}
 
     def score_group(self, images: Sequence[Planes], request: Request) -> list[Scored]:
@@ -150,15 +152,20 @@ class GraphScorer:
     def _session(self, files: GraphFiles, name: str) -> GraphSession:
         key = (files.directory, name)
         if key not in self._open:
-            arranged = self._optimised if files is self._files and name.startswith(PASS_PREFIX) else None
-            try:
-                data = (arranged or files).read(name)
-            except IqakitError as error:
-                raise GraphError(str(error)) from error
-            # The small ones take no time; threads for them would only have to be woken.
-            threads = None if name.startswith(PASS_PREFIX) else 1
-            self._open[key] = open_session(data, self._runtime, threads, optimised=arranged is not None)
+            with self._opening.setdefault(key, threading.Lock()):
+                if key not in self._open:
+                    self._open[key] = self._opened(files, name)
         return self._open[key]
+
+    def _opened(self, files: GraphFiles, name: str) -> GraphSession:
+        arranged = self._optimised if files is self._files and name.startswith(PASS_PREFIX) else None
+        try:
+            data = (arranged or files).read(name)
+        except IqakitError as error:
+            raise GraphError(str(error)) from error
+        # The small ones take no time; threads for them would only have to be woken.
+        threads = None if name.startswith(PASS_PREFIX) else 1
+        return open_session(data, self._runtime, threads, optimised=arranged is not None)
 
     def _open_passes(self, numbers: set[int]) -> None:
         """Open some passes side by side: opening is most of what a first score takes, and keeps one core busy each."""

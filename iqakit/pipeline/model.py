@@ -24,6 +24,7 @@ from iqakit.pipeline.adaptation_request import (
 from iqakit.pipeline.graph_path import GraphPath, Say
 from iqakit.pipeline.rows import ScoreRow
 from iqakit.pipeline.scored import Request, Scored, row_of
+from iqakit.pipeline.side_by_side import side_by_side
 from iqakit.pipeline.skipping import DEFAULT_SKIP_BELOW, Cost, check_skip_below
 from iqakit.pipeline.zoo import pull_to_use
 from iqakit.pipeline.zoo_local import bundled_models as bundled_models  # offered here too
@@ -31,6 +32,7 @@ from iqakit.pipeline.zoo_local import find_local, local_models
 from iqakit.plugins.catalog import catalog
 from iqakit.plugins.settings import make_config
 from iqakit.runtimes.choice import choose_runtime
+from iqakit.runtimes.graph_session import usable_cores
 from iqakit.storage.model_directory import check_files, model_version, read_manifest
 
 if TYPE_CHECKING:
@@ -261,9 +263,9 @@ class QualityModel:
             combiner: The combiner's name; None: ``oracle`` where ``task`` is given, else ``kmeans``.
             task: The images' true task.
             settings: The combiner's settings.
-            workers: Threads that decode; 0: decode in between.
-            batch_size: Images of one size run together on a GPU. On the CPU each runs alone. It never changes a score
-                on the CPU.
+            workers: Threads that decode; 0: everything in the caller's thread, one image after the other.
+            batch_size: Images of one size run together on a GPU. On the CPU each is a pass of its own, with graphs one
+                a core side by side. It never changes a score on the CPU.
             on_error: ``"skip"``: an image that cannot be read gives an error row; ``"fail"``: it raises.
             max_pixels: Decoding limit; None: the default.
             skip_below: Heads that weigh at most this together are not run for an image; that moves its score by at most
@@ -376,8 +378,14 @@ class QualityModel:
         max_pixels: int | None,
     ) -> Iterator[ScoreRow]:
         limit = {} if max_pixels is None else {"max_pixels": max_pixels}
+        items = stream(images, self.preprocessing, workers=workers, **limit)
+        if self._graphs is not None:
+            # Cores that each work on an image of their own get more done than cores that share one.
+            threads = usable_cores() if workers and not self._graphs.left else 1
+            yield from side_by_side(lambda item: self._row(item, request, on_error), items, threads)
+            return
         waiting: list[Prepared | Failed] = []
-        for item in stream(images, self.preprocessing, workers=workers, **limit):
+        for item in items:
             if isinstance(item, Failed) and on_error == "fail":
                 yield from self._finish(waiting, request)
                 raise item.error
@@ -386,6 +394,14 @@ class QualityModel:
                 yield from self._finish(waiting, request)
                 waiting = []
         yield from self._finish(waiting, request)
+
+    def _row(self, item: Prepared | Failed, request: Request, on_error: str) -> ScoreRow:
+        """The row of one image."""
+        if isinstance(item, Failed):
+            if on_error == "fail":
+                raise item.error
+            return self._error_row(item.source, str(item.error))
+        return self._group_rows([item], request)[0]
 
     def _finish(self, items: Sequence[Prepared | Failed], request: Request) -> list[ScoreRow]:
         """Rows of some images, in order; images of one size run together."""

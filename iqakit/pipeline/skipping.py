@@ -7,8 +7,9 @@ the other weights up to a sum of 1, moves a score by at most ``100 w`` points.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from iqakit.errors import ConfigurationError
 
@@ -74,13 +75,15 @@ class Cost:
     run: int = 0
     skipped: int = 0
     bound: float = 0.0
+    _adding: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def add(self, run: int, skipped: int, weight: float) -> None:
-        """Count one image."""
-        self.images += 1
-        self.run += run
-        self.skipped += skipped
-        self.bound = max(self.bound, POINTS * weight)
+        """Count one image; from any thread."""
+        with self._adding:
+            self.images += 1
+            self.run += run
+            self.skipped += skipped
+            self.bound = max(self.bound, POINTS * weight)
 
     def lines(self) -> Iterable[str]:
         """The same in words."""

@@ -23,7 +23,7 @@ class GraphError(Exception):
 
 
 class GraphSession(Protocol):
-    """A graph that can be run, from one thread at a time."""
+    """A graph that can be run, from several threads at once."""
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Outputs by name.
@@ -43,7 +43,8 @@ def open_session(graph: bytes, runtime: str, threads: int | None = None, *, opti
     Args:
         graph: An ONNX model, serialised; or what ``optimise`` made of one, for ``onnxruntime``.
         runtime: ``onnxruntime`` or ``openvino``.
-        threads: Threads that share the work on one image; None: one a core that this process may use.
+        threads: Threads that do the work, on one image together or, where several are run at once, side by side; None: one
+            a core that this process may use. OpenVINO gives each image one of them.
         optimised: Whether ``optimise`` made the graph, so that it is taken as it is.
 
     Raises:
@@ -124,7 +125,7 @@ class _OnnxRuntimeSession:
 
 @functools.cache
 def _shared_memory() -> bool:
-    """Let all sessions of this process share their working memory: passes run one after the other.
+    """Let all sessions of this process share their working memory.
 
     With memory of its own, every pass of a model would first ask the system for it: more memory, and a slow first run.
     """
@@ -148,11 +149,11 @@ class _OpenVinoSession:
 
         core = openvino.Core()
         # The default precision on some processors is bfloat16, which is too coarse for a score.
-        config = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        config = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads, "INFERENCE_PRECISION_HINT": "f32"}
         try:
             model = core.read_model(graph)
             self._compiled = core.compile_model(model, "CPU", config)
-            self._request = self._compiled.create_infer_request()
+            self._idle: list[Any] = [self._compiled.create_infer_request()]
         except Exception as error:  # the library's errors have no common base
             raise GraphError(_one_line(error)) from error
         # A port may have taken over the names of what was optimised away beside it.
@@ -161,12 +162,18 @@ class _OpenVinoSession:
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         chosen = [next(name for name in names if name in inputs) for names in self._inputs]
+        # A request is for one thread at a time; taking from a list and putting back are atomic.
         try:
-            self._request.infer({place: np.ascontiguousarray(inputs[name]) for place, name in enumerate(chosen)})
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        try:
+            request.infer({place: np.ascontiguousarray(inputs[name]) for place, name in enumerate(chosen)})
         except Exception as error:  # the library's errors have no common base
             raise GraphError(_one_line(error)) from error
         # Copies: the next image is written into the same memory.
-        found = [np.array(self._request.get_output_tensor(place).data) for place in range(len(self._outputs))]
+        found = [np.array(request.get_output_tensor(place).data) for place in range(len(self._outputs))]
+        self._idle.append(request)
         return {name: array for names, array in zip(self._outputs, found, strict=True) for name in names}
 
 

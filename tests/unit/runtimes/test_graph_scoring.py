@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -9,13 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from iqakit.errors import ConfigurationError
 from iqakit.pipeline import graph_building, graph_path
-from iqakit.pipeline.graph_scoring import PASS_PREFIX, model_key
+from iqakit.pipeline import model as pipeline_model
+from iqakit.pipeline.graph_scoring import PASS_PREFIX, GraphScorer, model_key
 from iqakit.pipeline.model import QualityModel
 from iqakit.pipeline.scored import make_request
 from iqakit.runtimes import graph_optimising
@@ -234,3 +237,42 @@ def test_two_models_at_once_make_one_set_of_graphs(
     assert second.read("a.onnx") == b"one"
     assert [path.name for path in graphs_directory().iterdir()] == ["k" * 40]
     assert graph_path.find_graphs("absent") is None
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_images_side_by_side_get_the_scores_they_get_alone(
+    models: Callable[..., Path], runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not installed(runtime):
+        pytest.skip(f"needs {runtime}")
+    monkeypatch.setattr(pipeline_model, "usable_cores", lambda: 4)
+    images = [image(height, width) for height, width in SIZES] * 6
+    model = QualityModel.load(models(4), runtime=runtime, say=silent)
+    alone = [row.to_json() for row in model.score_many(images, workers=0)]
+    together = [row.to_json() for row in model.score_many(images, workers=2)]
+    assert together == alone
+    assert model.cost.images == 2 * len(images)
+    assert model.runtime == runtime
+
+
+def test_graphs_that_fail_under_many_threads_are_left_once(
+    models: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runtime that stops working in the middle: the graphs are made anew once, then torch scores, with one line."""
+    monkeypatch.setattr(pipeline_model, "usable_cores", lambda: 4)
+    said: list[str] = []
+    model = QualityModel.load(models(2), runtime="onnxruntime", say=said.append)
+    images = [image(height, width) for height, width in SIZES] * 4
+    expected = [row.score for row in QualityModel.load(models(2), runtime="torch").score_many(images)]
+    right, calls = GraphScorer.score_group, itertools.count()
+
+    def failing(self: GraphScorer, *given: Any) -> Any:
+        if next(calls) > 5:
+            raise GraphError("out of order")
+        return right(self, *given)
+
+    monkeypatch.setattr(GraphScorer, "score_group", failing)
+    found = [row.score for row in model.score_many(images)]
+    assert found == pytest.approx(expected, abs=0.05)
+    assert model.runtime == "torch"
+    assert len([line for line in said if "torch is used" in line]) == 1
