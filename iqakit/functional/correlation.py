@@ -6,6 +6,8 @@ All compute in float64 on the CPU. PLCC and RMSE are plain; the logistic mapping
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -59,7 +61,8 @@ def _pearson(a: Tensor, b: Tensor) -> Tensor:
         return torch.tensor(float("nan"), dtype=torch.float64)
     a, b = a - a.mean(), b - b.mean()
     a, b = a / a.detach().abs().max(), b / b.detach().abs().max()
-    return ((a * b).sum() / (a.square().sum().sqrt() * b.square().sum().sqrt())).clamp(-1.0, 1.0)
+    # One root of the product, not a product of two roots: equal inputs give exactly 1.
+    return ((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt()).clamp(-1.0, 1.0)
 
 
 def plcc(prediction: Tensor, target: Tensor) -> Tensor:
@@ -111,7 +114,7 @@ def rmse(prediction: Tensor, target: Tensor) -> Tensor:
         target: (N,).
 
     Returns:
-        0-dim float64, 0 or more, lower is better.
+        0-dim float64, 0 or more, lower is better; differentiable, with a gradient of 0 where both are equal.
 
     Raises:
         ConfigurationError: As in ``checked_pair``.
@@ -121,7 +124,9 @@ def rmse(prediction: Tensor, target: Tensor) -> Tensor:
         3.0
     """
     prediction, target = checked_pair(prediction, target)
-    return (prediction - target).square().mean().sqrt()
+    mean = (prediction - target).square().mean()
+    # The root's own gradient at 0 is not finite.
+    return torch.where(mean > 0, mean, 1.0).sqrt() * (mean > 0)
 
 
 def _inversions(values: Tensor) -> int:
@@ -177,5 +182,5 @@ def krcc(prediction: Tensor, target: Tensor) -> Tensor:
     if x_ties == pairs or y_ties == pairs:
         return torch.tensor(float("nan"), dtype=torch.float64)
     surplus = pairs - x_ties - y_ties + _tied_pairs(joint) - 2 * _inversions(y[order])
-    tau = surplus / (float(pairs - x_ties) ** 0.5 * float(pairs - y_ties) ** 0.5)
+    tau = surplus / math.sqrt((pairs - x_ties) * (pairs - y_ties))
     return torch.tensor(tau, dtype=torch.float64).clamp(-1.0, 1.0)

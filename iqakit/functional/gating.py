@@ -20,11 +20,11 @@ def nearest_distance(features: Tensor, centroids: Tensor) -> Tensor:
     """Euclidean distance of each feature vector to the nearest centroid.
 
     Args:
-        features: (N, D).
-        centroids: (K, D), K at least 1.
+        features: (N, D), any real dtype.
+        centroids: (K, D), K at least 1, any real dtype.
 
     Returns:
-        (N,), 0 or more. A row's distance does not depend on the other rows.
+        (N,), 0 or more, of the wider dtype of both and float32. A row's distance does not depend on the other rows.
 
     Raises:
         ConfigurationError: The shapes do not fit, or there is no centroid.
@@ -38,6 +38,9 @@ def nearest_distance(features: Tensor, centroids: Tensor) -> Tensor:
             "distances need features (N, D) and at least one centroid (K, D) of the same width; found "
             f"{tuple(features.shape)} and {tuple(centroids.shape)}"
         )
+    # Half precision has no cdist on a CPU, and its squares overflow soon.
+    dtype = torch.promote_types(torch.promote_types(features.dtype, centroids.dtype), torch.float32)
+    features, centroids = features.to(dtype), centroids.to(dtype)
     # Not |x|^2 + |c|^2 - 2 x.c, which cancels where points lie close: two unit vectors 1e-4 apart come out 0 in float32.
     nearest = [
         torch.cdist(rows, centroids, compute_mode="donot_use_mm_for_euclid_dist").amin(dim=1)
@@ -50,7 +53,7 @@ def gate_weights(distances: Tensor, temperature: float = DEFAULT_TEMPERATURE) ->
     """Weights of the tasks: at each stage a softmax over tasks of -temperature * distance, then the mean over stages.
 
     Args:
-        distances: (L, N, T): distance of image n to the nearest centroid of task t at stage l.
+        distances: (L, N, T), any real dtype: distance of image n to the nearest centroid of task t at stage l.
         temperature: Sharpness, 0 or more; 0 gives 1/T throughout.
 
     Returns:
@@ -72,4 +75,6 @@ def gate_weights(distances: Tensor, temperature: float = DEFAULT_TEMPERATURE) ->
         )
     if not (temperature >= 0 and math.isfinite(temperature)):
         raise ConfigurationError(f"the gate's temperature must be finite and 0 or more; found {temperature}; 32 is usual")
+    if not distances.is_floating_point():
+        distances = distances.to(torch.get_default_dtype())
     return torch.softmax(-temperature * distances, dim=2).mean(dim=0)

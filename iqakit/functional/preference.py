@@ -48,7 +48,7 @@ def fidelity_loss(probability: Tensor, target: Tensor) -> Tensor:
 
     Args:
         probability: Predicted p in [0, 1], any shape; values outside (round-off) are brought to the nearer end.
-        target: Target g in [0, 1], same shape.
+        target: Target g in [0, 1], same shape; true and false count as 1 and 0.
 
     Returns:
         0-dim loss; about 0 where p = g, about 1 where they are opposite. Gradients are finite at p = 0 and p = 1.
@@ -68,6 +68,7 @@ def fidelity_loss(probability: Tensor, target: Tensor) -> Tensor:
         )
     # Values are brought into range and gradients let through: clamp alone has none at the very ends.
     p = probability + (probability.clamp(0.0, 1.0) - probability).detach()
+    target = target.to(p.dtype) if target.dtype is torch.bool else target
     agree = (p * target + FIDELITY_FLOOR).sqrt()
     differ = ((1 - p) * (1 - target) + FIDELITY_FLOOR).sqrt()
     return (1 - agree - differ).mean()

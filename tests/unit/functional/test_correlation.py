@@ -108,6 +108,25 @@ def test_plcc_and_rmse_can_be_learned_from() -> None:
     assert torch.autograd.gradcheck(lambda v: rmse(v, y), (x,))
 
 
+def test_rmse_of_equal_inputs_has_a_finite_gradient() -> None:
+    x = torch.arange(4.0, dtype=torch.float64, requires_grad=True)
+    error = rmse(x, x.detach())
+    error.backward()
+    assert error.item() == 0
+    assert x.grad is not None
+    assert x.grad.tolist() == [0.0] * 4
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(-5, 5), min_size=2, max_size=60).filter(lambda values: len(set(values)) > 1))
+def test_full_agreement_is_exactly_one(values: list[int]) -> None:
+    # Figures of forgetting compare predictions with themselves: what did not change has to be 1, not 1 - 2e-16.
+    x = torch.tensor(values) / 7
+    for figure in (srcc, krcc, plcc):
+        assert figure(x, x).item() == 1.0
+        assert figure(x, -x).item() == -1.0
+
+
 @pytest.mark.parametrize("figure", FIGURES)
 def test_bad_input_is_named(figure) -> None:
     good = torch.arange(4.0)

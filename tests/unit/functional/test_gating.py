@@ -40,6 +40,21 @@ def test_distance_does_not_depend_on_the_other_rows(monkeypatch: pytest.MonkeyPa
     assert nearest_distance(x[:0], c).shape == (0,)
 
 
+@pytest.mark.parametrize(
+    "dtypes", [("float64", "float32"), ("float16", "float16"), ("bfloat16", "float32"), ("int64", "int64")]
+)
+def test_distance_takes_any_dtype(dtypes: tuple[str, str]) -> None:
+    x, c = torch.tensor([[3.0, 4.0], [300.0, 400.0]]), torch.tensor([[0.0, 0.0], [3.0, 3.0]])
+    found = nearest_distance(x.to(getattr(torch, dtypes[0])), c.to(getattr(torch, dtypes[1])))
+    assert found.dtype == (torch.float64 if "float64" in dtypes else torch.float32)
+    assert found.tolist() == pytest.approx([1.0, math.dist((300, 400), (3, 3))])
+
+
+def test_weights_of_whole_distances() -> None:
+    assert gate_weights(torch.tensor([[[0, 1, 1]]]), 0).tolist() == [pytest.approx([1 / 3] * 3)]
+    assert gate_weights(torch.tensor([[[0, 1]]]), 1).tolist() == [pytest.approx([1 / (1 + math.exp(-1)), 1 / (1 + math.e)])]
+
+
 def test_distance_names_what_it_found() -> None:
     with pytest.raises(ConfigurationError, match=r"found \(3, 4\) and \(2, 5\)"):
         nearest_distance(torch.zeros(3, 4), torch.zeros(2, 5))

@@ -68,6 +68,11 @@ def test_probability_a_rounding_outside_is_taken_in() -> None:
     assert math.isfinite(fidelity_loss(torch.tensor([1.0000002]), torch.tensor([0.0])).item())
 
 
+def test_fidelity_takes_comparisons_for_a_target() -> None:
+    p, x, y = torch.tensor([0.9, 0.2, 0.5]), torch.tensor([3.0, 1.0, 2.0]), torch.tensor([1.0, 3.0, 2.0])
+    assert fidelity_loss(p, x > y).item() == fidelity_loss(p, (x > y).float()).item()
+
+
 def test_fidelity_names_what_it_found() -> None:
     with pytest.raises(ConfigurationError, match=r"found shapes \(3,\) and \(2,\)"):
         fidelity_loss(torch.zeros(3), torch.zeros(2))
