@@ -269,12 +269,24 @@ def long_table() -> str:
     return _table(["", ""], [[key.replace("_", " "), str(value)] for key, value in found.items() if key != "seconds_taken"])
 
 
+def task_time_table() -> str:
+    """When learning one task has reached what ridge regression gives, and when it is done."""
+    found = _results("task-time") or {}
+    rows = []
+    for name, method in found.get("methods", {}).items():
+        floor = next((row for row in method["epochs"] if row["epoch"] == 0), None)
+        reached = f"{floor['seconds']:.0f} s, {floor['validation_srcc']:.3f}" if floor else ""
+        rows.append([f"`{name}`", reached, f"{method['seconds']:.0f} s", f"{method['validation_srcc']:.3f}"])
+    return _table(["method", "at the ridge floor after, validation SRCC", "done after", "validation SRCC"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks_table,
     "readme": readme_table,
     "combiners": combiners_table,
     "unseen": unseen_table,
     "validation": validation_table,
+    "task-time": task_time_table,
     "batch": batch_table,
     "monotone": monotone_table,
     "clean-above": clean_above_table,
