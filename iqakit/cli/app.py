@@ -123,6 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         130 interrupted. An error is one line on standard error; its traceback comes with ``--debug`` only.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _open_closed_streams()
     terminal = Terminal(debug="--debug" in given)
     with warnings.catch_warnings():
         if not sys.warnoptions:
@@ -231,6 +232,14 @@ def _listed_command(name: str, summary: str) -> Any:
     command = typer.main.get_command(stand_in)
     command.name = name
     return command
+
+
+def _open_closed_streams() -> None:
+    """Standard streams that were closed from the start (``>&-``) lead nowhere, and no file may take their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest free descriptor is the closed one, and stays taken until the process ends.
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _forget_standard_output() -> None:

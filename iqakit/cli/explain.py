@@ -68,6 +68,8 @@ def explain(
     from iqakit.pipeline.explaining import explain as explain_image
     from iqakit.pipeline.model import QualityModel
 
+    if not image:
+        raise ConfigurationError("explain takes one image, and it is named ''; is a variable not set? Name a file")
     if Path(image).is_dir():
         raise ConfigurationError(f"explain takes one image, and {image} is a directory; name a file in it")
     loaded = QualityModel.load(model, device=device.value)

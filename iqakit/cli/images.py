@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
+from iqakit.errors import ConfigurationError
+
 IMAGE_SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib", ".tga", ".qoi"),
@@ -43,7 +45,20 @@ def expand_images(arguments: Sequence[str], stdin: TextIO | None = None) -> Iter
     Args:
         arguments: What the user named.
         stdin: Where ``-`` reads; None is standard input.
+
+    Raises:
+        ConfigurationError: An argument is empty, which as a path would be the whole directory at hand.
     """
+    if not all(arguments):
+        raise ConfigurationError(
+            f"an image is named '' (argument {[*arguments].index('') + 1}); is a variable not set? "
+            "Name a file, a directory (. is the one at hand) or a pattern"
+        )
+    return _expanded(arguments, stdin)
+
+
+def _expanded(arguments: Sequence[str], stdin: TextIO | None) -> Iterator[str]:
+    """One path after the other."""
     for argument in arguments:
         if argument == STDIN:
             for line in _lines(stdin):

@@ -43,6 +43,32 @@ def test_light_commands_load_nothing_heavy_and_are_quick(arguments: list[str]) -
     assert seconds < 2
 
 
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "iqakit", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"iqakit {__version__}\n"
+    done = subprocess.run([sys.executable, "-m", "iqakit", "datasets", "lst"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: no command of iqakit datasets is named 'lst'")
+
+
+@pytest.mark.skipif(not Path("/bin/sh").exists(), reason="no shell that can close streams")
+@pytest.mark.parametrize(
+    ("arguments", "closing", "code", "err"),
+    [
+        ("datasets list --json", ">&-", 0, ""),
+        ("score a.png --model not/there", ">&- 2>&-", 2, ""),
+        ("score -", "<&-", 2, "error: there is nothing to score: no image was found in standard input"),
+    ],
+)
+def test_streams_that_are_closed_from_the_start(arguments: str, closing: str, code: int, err: str) -> None:
+    command = f'"{sys.executable}" -m iqakit {arguments} {closing}'
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(err)
+    assert "bug" not in done.stderr
+    assert done.stderr.count("\n") == bool(err)
+
+
 def test_help_names_every_command(run) -> None:
     done = run("--help")
     assert done.code == 0
@@ -79,6 +105,8 @@ def test_no_command_shows_the_help_and_is_a_usage_error(run) -> None:
         (["score", "a.png", "--resume", "-o", "a.json"], "--resume goes on with jsonl and csv only, not with json"),
         (["score", "a.png", "--resume", "-o", "a.csv", "--top", "3"], "--resume and --top cannot be combined"),
         (["score", "a.png", "-o", "rows.dat"], "the ending of rows.dat does not say a format; add --format"),
+        (["score", "a.png", ""], "an image is named '' (argument 2); is a variable not set? Name a file, a directory"),
+        (["explain", "", "-o", "map.png"], "explain takes one image, and it is named ''; is a variable not set?"),
         (["score", "none*.png"], "there is nothing to score: no image was found in 'none*.png'"),
         (["score", "a.png", "--model", "not/there"], "there is no model directory not/there"),
         (["fit", "not-there.csv"], "not-there.csv"),
