@@ -29,6 +29,7 @@ MODEL_HELP = (
 DEVICE_HELP = "Where the network runs."
 SET_HELP = "A setting, key=value; may be given again."
 WORKERS_HELP = "Threads that decode images."
+SCORING_WORKERS_HELP = "Threads that decode images; one a core, from 2 to 8, if not given."
 JSON_HELP = "JSON on standard output instead of a table."
 
 

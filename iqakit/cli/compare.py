@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from iqakit.cli.choices import DEVICE_HELP, MODEL_HELP, WORKERS_HELP, Device, terminal_of
+from iqakit.cli.choices import DEVICE_HELP, MODEL_HELP, SCORING_WORKERS_HELP, Device, terminal_of
 from iqakit.cli.images import expand_images
 from iqakit.cli.output import Terminal, printable, to_json
 from iqakit.cli.result_file import ResultFile
@@ -65,7 +65,7 @@ def compare(
     ),
     output: Path | None = typer.Option(None, "-o", "--output", metavar="FILE", help="Write the rows to this file."),
     device: Device = typer.Option(Device.AUTO, "--device", help=DEVICE_HELP),
-    workers: int = typer.Option(2, "--workers", min=0, help=WORKERS_HELP),
+    workers: int | None = typer.Option(None, "--workers", min=0, help=SCORING_WORKERS_HELP),
 ) -> None:
     """Compare two folders of the same pictures, or two models: mean difference, interval, significance.
 
@@ -98,7 +98,9 @@ def compare(
 class _Scored:
     """Both sides' rows, as ``compare_rows`` takes them."""
 
-    def __init__(self, terminal: Terminal, combiner: str | None, task: str | None, device: str, workers: int) -> None:
+    def __init__(
+        self, terminal: Terminal, combiner: str | None, task: str | None, device: str, workers: int | None
+    ) -> None:
         self._terminal = terminal
         self._combiner, self._task, self._workers = combiner, task, workers
         self._device = device

@@ -12,8 +12,8 @@ import typer
 from iqakit.cli.choices import (
     DEVICE_HELP,
     MODEL_HELP,
+    SCORING_WORKERS_HELP,
     SET_HELP,
-    WORKERS_HELP,
     Device,
     parse_batch_size,
     parse_skip_below,
@@ -118,7 +118,7 @@ def score(
     ),
     device: Device = typer.Option(Device.AUTO, "--device", help=DEVICE_HELP),
     batch_size: str = typer.Option("auto", "--batch-size", metavar="auto|N", help="Images that run together on a GPU."),
-    workers: int = typer.Option(2, "--workers", min=0, help=WORKERS_HELP),
+    workers: int | None = typer.Option(None, "--workers", min=0, help=SCORING_WORKERS_HELP),
 ) -> None:
     """Score images: 0-100, higher is better.
 

@@ -47,6 +47,8 @@ DEFAULT_COMBINER = "kmeans"
 DEFAULT_MODEL = "default"
 LOCAL_MODEL = Path("iqakit_model")
 _GPU_BATCH = 16
+# One thread would leave the network waiting for large photos; many more than the cores that decode would only hold memory.
+_FEWEST_WORKERS, _MOST_WORKERS = 2, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +245,7 @@ class QualityModel:
         combiner: str | None = None,
         task: str | None = None,
         settings: Mapping[str, str] | None = None,
-        workers: int = 2,
+        workers: int | None = None,
         batch_size: int | None = None,
         on_error: str = "skip",
         max_pixels: int | None = None,
@@ -263,7 +265,8 @@ class QualityModel:
             combiner: The combiner's name; None: ``oracle`` where ``task`` is given, else ``kmeans``.
             task: The images' true task.
             settings: The combiner's settings.
-            workers: Threads that decode; 0: everything in the caller's thread, one image after the other.
+            workers: Threads that decode; None: one a core, from 2 to 8; 0: everything in the caller's thread, one image
+                after the other.
             batch_size: Images of one size run together on a GPU. On the CPU each is a pass of its own, with graphs one
                 a core side by side. It never changes a score on the CPU.
             on_error: ``"skip"``: an image that cannot be read gives an error row; ``"fail"``: it raises.
@@ -307,7 +310,7 @@ class QualityModel:
         size = 1
         if self._graphs is None and self.parts.device != "cpu":
             size = batch_size or _GPU_BATCH
-        return self._rows(images, request, workers, size, on_error, max_pixels)
+        return self._rows(images, request, _decoding_threads(workers), size, on_error, max_pixels)
 
     def score_windows(
         self,
@@ -317,7 +320,7 @@ class QualityModel:
         combiner: str | None = None,
         task: str | None = None,
         settings: Mapping[str, str] | None = None,
-        workers: int = 2,
+        workers: int | None = None,
         on_error: str = "skip",
         max_pixels: int | None = None,
         skip_below: float | None = DEFAULT_SKIP_BELOW,
@@ -330,7 +333,7 @@ class QualityModel:
             combiner: As for ``score_many``, and so are the others.
             task: As for ``score_many``; it is also the task that is adapted.
             settings: The combiner's settings.
-            workers: Threads that decode.
+            workers: Threads that decode; None: one a core, from 2 to 8.
             on_error: ``"skip"`` or ``"fail"``.
             max_pixels: Decoding limit.
             skip_below: Heads that weigh at most this together are not run.
@@ -338,7 +341,8 @@ class QualityModel:
         request = self._request(combiner, task, settings, on_error, skip_below)
         from iqakit.pipeline.test_time_scoring import adapted_rows
 
-        return adapted_rows(self, windows, adaptation, request, workers=workers, on_error=on_error, max_pixels=max_pixels)
+        threads = _decoding_threads(workers)
+        return adapted_rows(self, windows, adaptation, request, workers=threads, on_error=on_error, max_pixels=max_pixels)
 
     def _request(
         self,
@@ -430,6 +434,11 @@ class QualityModel:
 
     def _error_row(self, source: ImageSource, error: str) -> ScoreRow:
         return ScoreRow(describe(source), "error", self.version, error=error)
+
+
+def _decoding_threads(asked: int | None) -> int:
+    """How many threads decode: as asked, else about as many as there are cores."""
+    return min(max(usable_cores(), _FEWEST_WORKERS), _MOST_WORKERS) if asked is None else asked
 
 
 class _Once:
