@@ -60,7 +60,7 @@ BLOCKS: dict[str, Block] = {
     "own": Block(("tsn", "linear"), ORDERS, (0, 1, 2)),
     "separate": Block(("separate",), ORDERS),
     "given": Block((*STREAMED, "joint")),
-    "given-seed-1": Block(STREAMED, seeds=(1,)),
+    "given-seed-1": Block(("lwf", "sequential-heads", "replay"), seeds=(1,)),
     "reverse": Block(("sequential-heads", "lwf", "replay"), ("reverse",)),
     # For a second backbone, where time is short.
     "short": Block(("tsn", "linear"), ORDERS),
