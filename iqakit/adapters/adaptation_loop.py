@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from iqakit.adapters.adaptation_gradients import Pass, PassSeries, add_gradients
 from iqakit.adapters.adaptation_passes import (
     all_finite,
     batch_share,
@@ -251,7 +252,8 @@ class NormalizationTraining:
                 memory.optimiser.zero_grad(set_to_none=True)
             try:
                 with torch.set_grad_enabled(learns):
-                    terms = self._losses(backbone, memory, batch)
+                    passes = self._passes(backbone, memory, batch)
+                    terms = self._losses(batch, passes.embeddings)
             except ValueError as error:
                 if not too_few_values(error):
                     raise
@@ -260,34 +262,42 @@ class NormalizationTraining:
             if not math.isfinite(total.item()):
                 return f"the loss is {total.item()} in iteration {number}"
             if learns and memory.optimiser is not None:
-                total.backward()  # type: ignore[no-untyped-call]
+                trained = [tensor for tensor in memory.overlay.values() if tensor.requires_grad]
+                add_gradients(trained, passes.gradients(total, trained))
                 memory.optimiser.step()
             batch.losses.append({name: float(loss.detach()) for name, loss in terms.items()})
         return None
 
-    def _losses(self, backbone: Backbone, memory: _Memory, batch: _Batch) -> dict[str, Tensor]:
-        """The losses of one iteration. Both share one pass over the images, but in published mode each has its own."""
+    def _passes(self, backbone: Backbone, memory: _Memory, batch: _Batch) -> PassSeries:
+        """The passes of one iteration. Both losses share that over the images, but in published mode each has its own."""
 
-        def embedded(images: Tensor, moving: bool = True) -> Tensor:
+        def embedded(images: Tensor, moving: bool) -> Tensor:
             overlay = memory.overlay
-            if not moving:  # statistics of copies, thrown away after the pass
+            if not moving:  # statistics of copies, or of a pass that is made again, thrown away after the pass
                 overlay = {name: tensor if tensor.requires_grad else tensor.clone() for name, tensor in overlay.items()}
             features = training_pass(backbone.module, overlay, images)
-            batch.forwards += 1
-            batch.moving += moving
             return memory.projection(features.embedding.float())
 
+        passes: list[Pass] = []
+        if batch.copies is not None and self._ranks is not None:
+            moving = self._ranks.copy_statistics
+            passes = [(batch.images, True), (batch.copies.weak, moving), (batch.copies.strong, moving)]
+        if batch.groups is not None and (not passes or self.config.mode == "published"):
+            passes.append((batch.images, True))
+        made = PassSeries(embedded, passes)
+        batch.forwards += len(passes)
+        batch.moving += sum(moving for _, moving in passes)
+        return made
+
+    def _losses(self, batch: _Batch, embeddings: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The losses of one iteration, of what its passes gave."""
         terms: dict[str, Tensor] = {}
-        origin = None
         if batch.copies is not None and self._ranks is not None:
             kept = batch.copies.kept.to(batch.images.device)
-            origin = embedded(batch.images)
-            weak = embedded(batch.copies.weak, self._ranks.copy_statistics)
-            strong = embedded(batch.copies.strong, self._ranks.copy_statistics)
-            terms["rank"] = relative_rank_loss(origin[kept], weak[kept], strong[kept])
+            origin, weak, strong = (embedding[kept] for embedding in embeddings[:3])
+            terms["rank"] = relative_rank_loss(origin, weak, strong)
         if batch.groups is not None and self._groups is not None:
-            if origin is None or self.config.mode == "published":
-                origin = embedded(batch.images)
+            origin = embeddings[-1 if self.config.mode == "published" else 0]
             terms["group"] = group_contrastive_loss(
                 origin[batch.groups.low.to(origin.device)],
                 origin[batch.groups.high.to(origin.device)],
