@@ -22,7 +22,10 @@ WHEN_IT_HELPS = (
 """One sentence that ends the help of ``--tta``."""
 BATCH_HELP = "With --tta: images that the model adapts to together, at most."
 MODE_HELP = "With --tta: every batch starts from the source (episodic), or where the one before ended (online)."
-ORDER_HELP = "With --tta: images are mixed before they are cut into batches (rows keep their order), or taken as they come."
+ORDER_HELP = (
+    "With --tta: images are mixed before they are cut into batches (rows keep their order), or taken as they come. A "
+    "batch of one scene or of one distortion has its quality normalised away."
+)
 SEED_HELP = "With --tta: seed of the mixing and of what the method draws."
 RESET_HELP = "With --tta-mode online: start from the source again every N batches; 0: never."
 ADAPTER_HELP = "An adapter that iqakit adapt made from this model, used in place of its task's."

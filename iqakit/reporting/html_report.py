@@ -28,6 +28,7 @@ from iqakit.pipeline.rows import ScoreRow
 from iqakit.reporting.distribution import distribution
 from iqakit.reporting.row_collection import (
     FAILED_LIMIT,
+    NOTES_LIMIT,
     NOVEL_FROM,
     TABLE_LIMIT,
     Entry,
@@ -146,6 +147,8 @@ class ReportWriter:
             "warnings": list(rows.warnings),
             "base": _base(self._base, self.path.absolute().parent),
         }
+        if rows.adaptations.count:
+            meta["notes"] = [visible(note) for note in rows.adaptations.notes]
         return {
             "title": self._title,
             "date": self._date,
@@ -159,6 +162,7 @@ class ReportWriter:
             "sheets": self._sheets(len(values)),
             "novel_from": NOVEL_FROM,
             "failed_limit": FAILED_LIMIT,
+            "notes_limit": NOTES_LIMIT,
             "table_limit": TABLE_LIMIT,
             "style": Markup(style),
             "style_hash": _hash(style),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 import json
 import math
+import re
 import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,10 @@ FAILED_LIMIT: Final = 100
 """Failed images that are listed with their reasons outside of the table."""
 NOVEL_FROM: Final = 0.95
 """An image is called novel from this novelty on: of images like those learned from, 5 % lie there."""
+NOTES_LIMIT: Final = 12
+"""Reasons for keeping the source's score that are listed outside of the table, the most frequent ones."""
 _BLOCK: Final = 1 << 20
+_FIGURE: Final = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Entry:
         std: Uncertainty in points, or None.
         novelty: 0-1, or None.
         warnings: Names.
+        source: With test-time adaptation, the score without it; None where there is none or it was kept.
     """
 
     path: str
@@ -44,6 +49,55 @@ class Entry:
     std: float | None
     novelty: float | None
     warnings: tuple[str, ...]
+    source: float | None = None
+
+
+@dataclass(slots=True)
+class Adaptations:
+    """What test-time adaptation did to the images that it was asked for.
+
+    Attributes:
+        count: Scored images that it was asked for.
+        adapted: How many of them have the adapted score; the others have the source's.
+        moved: How many of those have both scores.
+        moves: Sum of adapted less source score over them.
+        lowest: The least of these moves.
+        highest: The largest.
+        kept: Why others have the source's score, and how many; reasons that differ in figures alone count as one.
+        notes: What is said of the images in the table, in the order first met.
+    """
+
+    count: int = 0
+    adapted: int = 0
+    moved: int = 0
+    moves: float = 0.0
+    lowest: float = math.inf
+    highest: float = -math.inf
+    kept: Counter[str] = field(default_factory=Counter)
+    notes: dict[str, int] = field(default_factory=dict)
+    _texts: dict[str, str] = field(default_factory=dict)
+
+    def take(self, adapted: bool, move: float | None, note: str) -> None:
+        """Count one image."""
+        self.count += 1
+        self.adapted += adapted
+        if not adapted:
+            kind = _FIGURE.sub("…", note)
+            self.kept[kind] += 1
+            if self._texts.setdefault(kind, note) != note:
+                self._texts[kind] = kind  # the figures of each batch are in the table
+        elif move is not None:
+            self.moved += 1
+            self.moves += move
+            self.lowest, self.highest = min(self.lowest, move), max(self.highest, move)
+
+    def reasons(self) -> list[tuple[str, int]]:
+        """Why images have the source's score, and how many, the most frequent first."""
+        return [(self._texts[kind], count) for kind, count in self.kept.most_common()]
+
+    def number(self, note: str) -> int:
+        """The number of a note."""
+        return self.notes.setdefault(note, len(self.notes))
 
 
 class Sheet:
@@ -84,6 +138,7 @@ class RowCollection:
         models: The models that scored, in the order first met.
         scores: Calibrated scores of the images that have one.
         raws: Raw outputs of the images that have no calibrated score.
+        adaptations: What test-time adaptation did, where it was asked for.
     """
 
     def __init__(self, directory: Path, *, sheet: int) -> None:
@@ -100,6 +155,7 @@ class RowCollection:
         self.models: dict[str, None] = {}
         self.scores = array("d")
         self.raws = array("d")
+        self.adaptations = Adaptations()
         self._directory = directory
         self._sheets = {name: Sheet(sheet) for name in ("best", "worst", "best raw", "worst raw", "novel")}
         self._warning_numbers: dict[str, int] = {}
@@ -158,7 +214,8 @@ class RowCollection:
         A row is ``[shared, rest, score, std, novelty, width, height, warnings, weights]``, or ``[shared, rest, reason]``
         for an image that failed. Its path is the first ``shared`` UTF-16 units of the path before, and ``rest``.
         Warnings and weights are by the order of ``warnings`` and ``tasks``; a tenth cell holds the raw output where there
-        is no score.
+        is no score. With test-time adaptation a tenth is always there, null beside a score, and three follow: the score
+        without it, whether the score is adapted (1 or 0), and the number of the note in ``adaptations.notes``.
         """
         self._spool.seek(0)
         while block := self._spool.read(_BLOCK):
@@ -179,8 +236,10 @@ class RowCollection:
         warnings = tuple(dict.fromkeys(str(name) for name in found.get("warnings") or ()))
         self._count(warnings, novelty, found.get("weights") or {})
         value = score if score is not None else raw
+        adaptation = self._adaptation(score, found)
         if value is not None:
-            entry = Entry(path, value, std, novelty, warnings)
+            source = adaptation[0] if adaptation and adaptation[1] else None
+            entry = Entry(path, value, std, novelty, warnings, source)
             kind = "" if score is not None else " raw"
             (self.scores if score is not None else self.raws).append(value)
             self._sheets["best" + kind].offer(value, self.count, entry)
@@ -193,7 +252,18 @@ class RowCollection:
             [self._warning_numbers[name] for name in warnings],
             [_number(weights.get(task, 0.0), 3) for task in self.tasks],
         ]
+        if adaptation:
+            return [*cells, raw if score is None else None, *adaptation]
         return cells if score is not None else [*cells, raw]
+
+    def _adaptation(self, score: float | None, found: Mapping[str, Any]) -> list[Any]:
+        """Source score, whether the score is adapted, and number of the note; nothing where no adaptation was asked for."""
+        if found.get("adapted") is None:
+            return []
+        adapted, note = bool(found["adapted"]), str(found.get("adaptation") or "no reason is known")
+        source = _number(found.get("source_score"), 3)
+        self.adaptations.take(adapted, None if score is None or source is None else score - source, note)
+        return [source, int(adapted), self.adaptations.number(note) if self.count < TABLE_LIMIT else 0]
 
     def _count(self, warnings: tuple[str, ...], novelty: float | None, weights: Mapping[str, float]) -> None:
         self.warnings.update(warnings)

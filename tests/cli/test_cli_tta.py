@@ -77,6 +77,11 @@ def test_the_report_takes_adapted_rows(run, pictures: Path, model: Path) -> None
     arguments = ["score", pictures, "--model", model, *MILD, "-o", "rows.csv", "--report", "page.html"]
     assert run(*arguments).code == 0
     first = Path("page.html").read_text()
+    with Path("rows.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    adapted = sum(row["adapted"] == "true" for row in rows)
+    assert f"{adapted} of {len(rows)} scored images have adapted scores" in first
+    assert all(row["adaptation"] in first for row in rows)
     assert run(*arguments, "--resume").code == 0
     assert Path("page.html").read_text() == first
 
@@ -210,3 +215,5 @@ def test_help_loads_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "source_score" in done.stdout
+    plain = " ".join(done.stdout.replace("│", " ").split())
+    assert "one scene or of one distortion has its quality normalised away" in plain

@@ -5,10 +5,11 @@
   const find = (id) => document.getElementById(id);
   const meta = read("meta");
   const form = find("filters");
-  const fields = ["q", "min", "max", "novelty", "status", "warning", "task", "weight", "sort", "order"];
+  const fields = ["q", "min", "max", "novelty", "status", "warning", "adapted", "task", "weight", "sort", "order"];
   const digits = meta.calibrated ? 1 : 3;
 
-  // Rows: [shared, rest, score, std, novelty, width, height, warnings, weights, raw?] or [shared, rest, reason].
+  // Rows: [shared, rest, score, std, novelty, width, height, warnings, weights, raw?] or [shared, rest, reason]. With
+  // test-time adaptation raw is always there, and source score, adapted (1 or 0) and number of the note follow.
   const rows = read("data");
   const paths = [];
   let before = "";
@@ -19,8 +20,14 @@
   const failed = (index) => rows[index].length === 3;
   const value = (index) => failed(index) ? null : (meta.calibrated ? rows[index][2] : rows[index][9]);
 
+  const source = (index) => failed(index) ? null : rows[index][10] ?? null;
+  const adapted = (index) => !failed(index) && rows[index][11] === 1;
+  const move = (index) => adapted(index) && source(index) !== null && value(index) !== null ? value(index) - source(index) : null;
+
   const keys = {
     score: value,
+    source,
+    move,
     std: (index) => failed(index) ? null : rows[index][3],
     novelty: (index) => failed(index) ? null : rows[index][4],
     size: (index) => failed(index) || rows[index][5] === null ? null : rows[index][5] * rows[index][6],
@@ -54,6 +61,7 @@
       const number = meta.warnings.indexOf(wanted.warning);
       tests.push((index) => !failed(index) && rows[index][7].includes(number));
     }
+    if (wanted.adapted) tests.push((index) => !failed(index) && adapted(index) === (wanted.adapted === "yes"));
     if (wanted.task) {
       const task = meta.tasks.indexOf(wanted.task);
       const least = wanted.weight === "" || !Number.isFinite(Number(wanted.weight)) ? 50 : Number(wanted.weight);
@@ -113,6 +121,11 @@
 
   const fixed = (number, places) => typeof number === "number" ? number.toFixed(places) : "–";
 
+  function moved(index) {
+    const by = move(index);
+    return by === null ? [] : [" ", make("small", (by < 0 ? "−" : "+") + Math.abs(by).toFixed(digits))];
+  }
+
   function drawn(index) {
     const row = rows[index], shown = visible(paths[index]), line = make("tr");
     line.setAttribute("role", "row");
@@ -123,12 +136,13 @@
     line.append(cell("path", "", name, ...(end && end < paths[index].length ? [make("small", visible(paths[index].slice(0, end)))] : [])));
     if (failed(index)) {
       const reason = cell("reason", "", make("span", "failed", { className: "chip bad" }), " " + visible(row[2]));
-      reason.colSpan = meta.tasks.length ? 6 : 5;
+      reason.colSpan = 5 + (meta.tasks.length > 0) + 2 * (meta.notes !== undefined);
       line.append(reason);
       return line;
     }
     line.append(
       cell("number", meta.calibrated ? "score" : "raw", make("b", fixed(value(index), digits))),
+      ...(meta.notes ? [cell("number", "source", fixed(source(index), digits), ...moved(index))] : []),
       cell("number", "±", fixed(row[3], 1)),
       cell("number", "novelty", fixed(row[4], 2)),
       cell("number size", "size", typeof row[5] === "number" ? row[5] + " × " + row[6] : "–"));
@@ -138,6 +152,10 @@
       const named = [...counted.slice(0, 2), ...(counted.length > 2 ? [["others", rest]] : [])];
       const parts = named.map(([task, part]) => make("span", task + " " + Math.round(part * 100) + " %"));
       line.append(cell("weights", "", ...parts.flatMap((part, number) => number ? [" · ", part] : [part])));
+    }
+    if (meta.notes) {
+      const state = adapted(index) ? [] : [make("span", "not adapted", { className: "chip" }), " "];
+      line.append(cell("adaptation", "", ...state, meta.notes[row[12]] ?? ""));
     }
     line.append(cell("warnings", "", ...row[7].map((number) => make("span", meta.warnings[number], { className: "chip" }))));
     return line;

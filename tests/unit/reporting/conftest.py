@@ -45,6 +45,27 @@ def make_failure(path: str, reason: str) -> Row:
     return {"path": path, "status": "error", "error": f"{path} {reason}", "score": None, "model": "small@12345678"}
 
 
+def make_adapted(rows: list[Row]) -> list[Row]:
+    """The rows as ``score --tta`` writes them: of every three tens one keeps the source, for one of two reasons."""
+    found = []
+    for number, row in enumerate(rows):
+        if row["status"] == "error":
+            found.append({**row, "source_score": None, "adapted": False, "adaptation": None})
+            continue
+        lot = number // 10
+        reason = f"the mean moved by 1.{lot} deviations; at most 1 is believed" if lot % 2 else "uniform batch"
+        adapted = lot % 3 != 0
+        source = row["score"] - 0.25 * (number % 7) + 0.5 if adapted else row["score"]
+        note = "adapted task day" if adapted else reason
+        found.append({**row, "source_score": source, "adapted": adapted, "adaptation": note})
+    return found
+
+
+@pytest.fixture
+def adapted_rows(album: list[Row]) -> list[Row]:
+    return make_adapted(album)
+
+
 @pytest.fixture
 def row() -> Callable[..., Row]:
     return make_row
