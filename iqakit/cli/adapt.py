@@ -55,7 +55,7 @@ def adapt(
         raise ConfigurationError(
             f"adapt writes an adapter file; -o needs a name that ends in .safetensors, not {str(output)!r}"
         )
-    check_place(output)
+    check_place(output, "adapter")
     assigned = parse_assignments(settings)
     paths = found_images(images)
 

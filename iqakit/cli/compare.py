@@ -16,7 +16,7 @@ import typer
 from iqakit.cli.choices import DEVICE_HELP, MODEL_HELP, SCORING_WORKERS_HELP, Device, terminal_of
 from iqakit.cli.images import expand_images
 from iqakit.cli.output import Terminal, printable, to_json
-from iqakit.cli.result_file import ResultFile
+from iqakit.cli.result_file import ResultFile, check_place
 from iqakit.cli.score_formats import Format, format_of
 from iqakit.cli.score_run import found_images
 from iqakit.errors import ConfigurationError
@@ -79,6 +79,8 @@ def compare(
     if len(models) > 2:
         raise ConfigurationError(f"--model can be given once or twice, not {len(models)} times")
     written = format_of(form, output)
+    path = None if output is None or str(output) == "-" else output
+    check_place(path)
     scored = _Scored(terminal, combiner, task, device.value, workers)
     rows = scored.by_two_models(models, sides) if len(models) == 2 else scored.two_sides(models, sides)
 
@@ -89,7 +91,6 @@ def compare(
         terminal.say("not every image has a calibrated score, so raw outputs are compared")
     if rows.get("names_a") is None and found.model_a != found.model_b:
         terminal.say(f"the two sides were scored by different models: {found.model_a} and {found.model_b}")
-    path = None if output is None or str(output) == "-" else output
     with ResultFile(path) as target:
         target.write(_text(found, written, show))
     _finish(terminal, found, written is not Format.TABLE or path is not None, fail_below)

@@ -10,6 +10,7 @@ import typer
 
 from iqakit.cli.choices import DEVICE_HELP, MODEL_HELP, SET_HELP, Device, parse_scale, terminal_of
 from iqakit.cli.output import print_facts, print_json
+from iqakit.cli.result_file import check_place
 from iqakit.errors import ConfigurationError
 
 
@@ -62,6 +63,7 @@ def explain(
         raise ConfigurationError("explain draws a map: name its file with -o map.png, or ask for numbers with --json")
     for output in outputs:
         check_suffix(output)
+        check_place(output, "quality map")
     ends = None if scale is None else parse_scale(scale)
     assigned = parse_assignments(settings)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from iqakit.cli.choices import MODEL_HELP, SET_HELP, terminal_of
+from iqakit.cli.result_file import check_place
 from iqakit.errors import ConfigurationError
 
 
@@ -35,6 +36,7 @@ def export(
     terminal = terminal_of(context)
     if output.suffix.lower() != ".onnx":
         raise ConfigurationError(f"export writes ONNX, and {output} does not end in .onnx; name a file such as model.onnx")
+    check_place(output, "exported model")
     assigned = parse_assignments(settings)
 
     from iqakit.pipeline.exporting import export_model

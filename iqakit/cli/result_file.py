@@ -163,15 +163,19 @@ def take_place(new: Path, old: Path) -> None:
         record_path(new).replace(record_path(old))
 
 
-def check_place(path: Path | None) -> None:
+def check_place(path: Path | None, what: str = "rows to") -> None:
     """Say before the work begins that a file cannot be made for want of its directory.
+
+    Args:
+        path: The file; None is standard output.
+        what: What is to be written, as ``write_error`` says it.
 
     Raises:
         StorageError: There is no such directory.
     """
     if path is not None and not path.parent.is_dir():
         code = errno.ENOTDIR if path.parent.exists() else errno.ENOENT
-        raise write_error(path, "rows to", OSError(code, os.strerror(code)))
+        raise write_error(path, what, OSError(code, os.strerror(code)))
 
 
 def begin_record(path: Path | None, settings: dict[str, object]) -> RunRecord | None:

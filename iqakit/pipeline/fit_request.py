@@ -55,7 +55,9 @@ def named_sources(data: Sequence[str | os.PathLike[str]], task: str | None) -> l
     names = [check_task_name(source.name) for source in sources]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ConfigurationError(f"two of the tasks are named {twice[0]!r}; fit them one by one and name them with --task")
+        raise ConfigurationError(
+            f"two of the tasks are named {twice[0]!r}; rename a table or its directory, or fit them one by one with --task"
+        )
     return sources
 
 

@@ -287,7 +287,15 @@ class QualityModel:
         Raises:
             ImageError: With ``on_error="fail"``.
             UnknownNameError: The combiner, the task, the method or a setting is unknown.
+            ConfigurationError: One image was given, not several.
         """
+        one: object = images
+        if isinstance(one, str | bytes | os.PathLike):
+            # A text is also a sequence of letters, each of which could be a path.
+            shown = f"{len(one)} bytes" if isinstance(one, bytes) else repr(os.fspath(one))
+            raise ConfigurationError(
+                f"score_many takes several images, and was given one: {shown}; give [image], or use score"
+            )
         named = {name: str(value) for name, value in (tta_settings or {}).items()}
         adaptation = make_adaptation_request(
             tta, named, batch=tta_batch, mode=tta_mode, order=tta_order, seed=tta_seed, reset=tta_reset
@@ -487,8 +495,9 @@ def find_model(model: str | os.PathLike[str] | None, say: Say | None = None) -> 
             return found.name, found.directory
     if path.exists():
         return path.resolve().name or "model", path
+    told = "" if model or asked is None else "IQAKIT_MODEL names it; "
     if any(mark in text for mark in ("/", "\\")):
-        raise StorageError(f"there is no model directory {text}; make one with iqakit fit --model {text}")
+        raise StorageError(f"there is no model directory {text}; {told}make one with iqakit fit --model {text}")
     known = {local.name for local in local_models()}
-    hint = "(a model can also be a directory that iqakit fit made; iqakit zoo list shows what can be pulled)"
+    hint = f"({told}a model can also be a directory that iqakit fit made; iqakit zoo list shows what can be pulled)"
     raise UnknownNameError.of("model", text, known, hint=hint)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import iqakit
-from iqakit.errors import ConfigurationError, FileFormatError, MismatchError
+from iqakit.errors import ConfigurationError, FileFormatError, MismatchError, StorageError
 from iqakit.pipeline.zoo_card import model_card
 from iqakit.pipeline.zoo_checks import check_content
 from iqakit.pipeline.zoo_facts import FACTS_NAME, FIGURES_NAME, CardFacts, Figures, eval_records, read_facts, read_figures
@@ -69,6 +69,8 @@ def push_model(
     content = read_model(source)
     manifest, adapters = content[0], content[1]
     _check_weights(manifest)
+    if zoo.is_file():
+        raise StorageError(f"{zoo} is a file, and a zoo is a directory; choose another --index")
     told = _facts(source, facts or {})
     measured = _figures(source, figures, manifest)
     with locked_directory(zoo):

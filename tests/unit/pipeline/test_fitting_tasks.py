@@ -212,7 +212,9 @@ def test_bad_names_are_said_in_one_line(
 def test_one_name_for_two_tables(rated_photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="--task names one task, but 2 were given"):
         fit_tasks([rated_photos, rated_photos], backbone="tiny", task="t", model=tmp_path)
-    with pytest.raises(ConfigurationError, match="two of the tasks are named"):
+    with pytest.raises(
+        ConfigurationError, match=r"two of the tasks are named '.*'; rename a table or its directory, or fit"
+    ):
         fit_tasks([rated_photos, rated_photos], backbone="tiny", model=tmp_path)
 
 

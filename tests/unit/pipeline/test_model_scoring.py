@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +127,14 @@ def test_wrong_names_are_said_before_any_image_is_read(two_tasks: Path) -> None:
         model.score_many(["absent.png"], on_error="ignore")
 
 
+def test_one_path_is_not_taken_for_many(two_tasks: Path, photos: list[Path]) -> None:
+    model = QualityModel.load(two_tasks)
+    for one, shown in ((str(photos[0]), repr(str(photos[0]))), (photos[0], repr(str(photos[0]))), (b"abc", "3 bytes")):
+        message = f"score_many takes several images, and was given one: {shown}; give [image], or use score"
+        with pytest.raises(ConfigurationError, match=re.escape(message)):
+            model.score_many(one)
+
+
 def test_oracle_without_a_task_says_what_to_give(two_tasks: Path, photos: list[Path]) -> None:
     with pytest.raises(ConfigurationError, match="--task"):
         QualityModel.load(two_tasks).score(photos[0], combiner="oracle")
@@ -196,6 +205,17 @@ def test_which_model_is_meant(tiny_model: Path, tmp_path: Path, monkeypatch: pyt
     assert find_model(None)[0] == "iqakit_model"
     with pytest.raises(StorageError, match="there is no model directory no/such; make one with iqakit fit --model no/such"):
         find_model("no/such")
+    with monkeypatch.context() as patch:
+        patch.setenv("IQAKIT_MODEL", "not/there")
+        with pytest.raises(StorageError, match="there is no model directory not/there; IQAKIT_MODEL names it"):
+            find_model(None)
+        patch.setenv("IQAKIT_MODEL", "nowhere")
+        with pytest.raises(
+            UnknownNameError, match=r"no model is named 'nowhere'; there are: .* \(IQAKIT_MODEL names it; a model"
+        ):
+            find_model(None)
+        with pytest.raises(UnknownNameError, match=r"no model is named 'elsewhere'; .* \(a model can also be a directory"):
+            find_model("elsewhere")
     with pytest.raises(UnknownNameError, match="no model is named 'defualt'; did you mean default"):
         find_model("defualt")
 

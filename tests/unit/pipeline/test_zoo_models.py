@@ -23,6 +23,7 @@ from iqakit.errors import (
     IqakitError,
     MismatchError,
     NewerFormatError,
+    StorageError,
     UnknownNameError,
 )
 from iqakit.pipeline import zoo_checks, zoo_push
@@ -157,6 +158,13 @@ def test_weights_that_nobody_else_has_are_not_pushed(tiny_model: Path, tmp_path:
     with pytest.raises(ConfigurationError, match="weights that only this machine has") as caught:
         push_model(model, tmp_path / "zoo")
     assert "/home/somebody" not in str(caught.value)
+
+
+def test_a_zoo_is_a_directory(tiny_model: Path, tmp_path: Path) -> None:
+    place = tmp_path / "index.json"
+    place.write_text("{}")
+    with pytest.raises(StorageError, match=r"index.json is a file, and a zoo is a directory; choose another --index"):
+        push_model(tiny_model, place, name="mine")
 
 
 def test_an_index_that_is_damaged_is_left_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
