@@ -10,7 +10,10 @@ import torch
 from torch import Generator, Tensor
 
 from iqakit.contracts import Dataset, Preprocessing
+from iqakit.errors import ConfigurationError
 from iqakit.imaging.tensors import normalise, random_crop, resize
+
+__all__ = ["MEMORY_BUDGET", "TrainingImages", "crop_side", "human_scores"]
 
 MEMORY_BUDGET = 3 * 1024**3
 """Bytes of decoded pixels kept: 3 GiB holds about 4,000 images of 512x512."""
@@ -19,6 +22,29 @@ MEMORY_BUDGET = 3 * 1024**3
 def human_scores(dataset: Dataset) -> Tensor:
     """Scores of every image of a data set: (N,), float32, higher is better."""
     return torch.tensor([dataset.sample(index).score for index in range(len(dataset))], dtype=torch.float32)
+
+
+def crop_side(preprocessing: Preprocessing, wanted: int, method: str | None = None) -> int:
+    """The side of training crops that the backbone can take.
+
+    Args:
+        preprocessing: Says what it takes.
+        wanted: The side asked for, in pixels; 0, whole images, stays 0.
+        method: The method's name, for the message.
+
+    Raises:
+        ConfigurationError: It takes only images that are no squares.
+    """
+    if preprocessing.fixed_size is None:
+        side = max(preprocessing.smallest_side, wanted)
+        return -(-side // preprocessing.multiple) * preprocessing.multiple if wanted else 0
+    height, width = preprocessing.fixed_size
+    if height != width:
+        subject = f"adapter {method} trains on" if method else "training uses"
+        raise ConfigurationError(
+            f"{subject} square crops, but this backbone takes only {height}x{width}; take another backbone"
+        )
+    return height if wanted else 0
 
 
 class TrainingImages:
@@ -93,6 +119,22 @@ class TrainingImages:
             normalise(pixels.flip(2) if mirror else pixels, self._preprocessing)
             for pixels, mirror in zip(self._decoded(indices), mirrored, strict=True)
         ]
+
+    def views(self, indices: Sequence[int], side: int, flip: bool, generator: Generator) -> list[Tensor]:
+        """Some images as a network gets them: crops in one batch, or whole images, which differ in size, one by one.
+
+        Args:
+            indices: Which images.
+            side: Height and width of the crops; 0: whole images.
+            flip: Whether half of them are mirrored left-right.
+            generator: The source of randomness; drawn from in the order of ``indices``.
+
+        Returns:
+            Batches (N, 3, H, W), float32, normalised, which hold the images in the order of ``indices``.
+        """
+        if side:
+            return [self.crops(indices, side, flip, generator)]
+        return [image[None] for image in self.whole(indices, flip, generator)]
 
     def _decoded(self, indices: Sequence[int]) -> list[Tensor]:
         images = list(self._threads.map(self._pixels, indices))

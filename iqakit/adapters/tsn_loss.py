@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
 
-from iqakit.adapters.settings import TsnConfig
 from iqakit.adapters.training_images import human_scores
 from iqakit.contracts import Dataset
 from iqakit.errors import ConfigurationError
@@ -19,6 +19,37 @@ from iqakit.functional.preference import (
     thurstone_target,
 )
 from iqakit.functional.regression import centred_smooth_l1_loss, plcc_loss
+
+__all__ = ["Batch", "PairSettings", "TrainingPairs"]
+
+
+class PairSettings(Protocol):
+    """The settings that ``TrainingPairs`` reads; ``TsnConfig`` says what each means."""
+
+    @property
+    def pairs(self) -> str:
+        """``"within-batch"`` or ``"sampled"``."""
+        ...
+
+    @property
+    def pair_count(self) -> int | None:
+        """How many pairs are drawn for ``"sampled"``."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """``"binary"`` or ``"continuous"``."""
+        ...
+
+    @property
+    def loss(self) -> str:
+        """``"fidelity"``, ``"plcc"``, ``"smooth-l1"``, or two with a plus."""
+        ...
+
+    @property
+    def regression_weight(self) -> float:
+        """Weight of the second loss."""
+        ...
 
 
 @dataclass(slots=True)
@@ -34,19 +65,19 @@ class TrainingPairs:
 
     Args:
         dataset: The task's training images.
-        config: Says which pairs, which target, which loss.
+        settings: Say which pairs, which target, which loss.
         generator: Draws the fixed pairs of ``pairs="sampled"``.
     """
 
-    def __init__(self, dataset: Dataset, config: TsnConfig, generator: Generator) -> None:
-        self._config = config
+    def __init__(self, dataset: Dataset, settings: PairSettings, generator: Generator) -> None:
+        self._settings = settings
         self._scores = human_scores(dataset)
-        self._deviations = _score_deviations(dataset) if config.target == "continuous" else None
+        self._deviations = _score_deviations(dataset) if settings.target == "continuous" else None
         self._standardised = _standardised(self._scores)
         self._pairs: Tensor | None = None
-        if config.pairs == "sampled":
+        if settings.pairs == "sampled":
             count = len(self._scores)
-            wanted = config.pair_count or 10 * count
+            wanted = settings.pair_count or 10 * count
             self._pairs = sample_pairs(count, min(wanted, count * (count - 1) // 2), generator)
 
     def batches(self, size: int, generator: Generator) -> list[Batch]:
@@ -76,9 +107,9 @@ class TrainingPairs:
         Returns:
             0-dim.
         """
-        first, _, second = self._config.loss.partition("+")
+        first, _, second = self._settings.loss.partition("+")
         loss = self._named(first, outputs, batch)
-        return loss + self._config.regression_weight * self._named(second, outputs, batch) if second else loss
+        return loss + self._settings.regression_weight * self._named(second, outputs, batch) if second else loss
 
     def _named(self, name: str, outputs: Tensor, batch: Batch) -> Tensor:
         if name == "fidelity":

@@ -110,7 +110,7 @@ def test_a_killed_run_goes_on_to_what_an_uncut_run_gives(
     killed: type[Exception],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("iqakit_baselines.trainer._SAVE_EVERY", 1)  # so that cuts fall inside an epoch
+    monkeypatch.setattr("iqakit.adapters.epoch_training.SAVE_EVERY", 1)  # so that cuts fall inside an epoch
     settings = {"update_statistics": "first-epoch"}
     whole = learn(name, [pictures("a"), pictures("b", seed=1)], **settings)
     cut = learn(name, [pictures("a")], **settings)

@@ -67,7 +67,7 @@ def test_joint_learns_from_all_tasks_and_compares_only_within_them(
     tasks = model.made.tasks(context)
     assert [task.task for task in tasks] == ["a", "b", "c"]
     training = Training(BaselineConfig(crop=32, batch_size=4), context, tasks, {}, None, Extra())
-    found = training.batches(1)
+    found = training.batches(1, training.generator(1, 0))
     for number, count in enumerate((9, 12, 10)):
         seen = [image for task, batch in found if task == number for image in batch.images]
         assert sorted(seen) == list(range(count))  # a batch is of one task, and so are its pairs

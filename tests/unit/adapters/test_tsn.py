@@ -137,7 +137,7 @@ def test_repeats_under_one_seed_and_differs_under_another(context: Callable[...,
 def test_a_killed_run_goes_on_to_what_an_uncut_run_gives(
     context: Callable[..., FitContext], tmp_path: Path, config: TsnConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iqakit.adapters.tsn._SAVE_EVERY", 2)  # so that the cut falls inside an epoch
+    monkeypatch.setattr("iqakit.adapters.epoch_training.SAVE_EVERY", 2)  # so that the cut falls inside an epoch
     config = replace(config, pair_count=24, warmup_batch_size=8)
     whole = fit(config, context(checkpoint=FileCheckpoint(tmp_path / "whole", "key")))
     for after in (1, 1, 2):

@@ -141,7 +141,7 @@ class _FromGradients(Consolidation):
         parameters = {name: kept[name].clone().requires_grad_(True) for name in training.parameters}
         tensors = {**kept, **parameters}
         epoch = training.config.epochs + 1
-        batches = training.batches(epoch)
+        batches = training.batches(epoch, training.generator(epoch, 0))
         progress = training.context.progress
 
         def objectives() -> Iterable[Tensor]:
@@ -213,11 +213,7 @@ class Si(Consolidation):
 
     def state(self) -> dict[str, Tensor]:
         """The path so far."""
-        return {name: tensor.clone() for name, tensor in self.path.items()}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on along the path."""
-        self.path = dict(state)
+        return self.path
 
     def task_importance(
         self, training: Training, kept: Mapping[str, Tensor], state: Mapping[str, Tensor]

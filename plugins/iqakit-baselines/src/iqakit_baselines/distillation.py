@@ -14,7 +14,7 @@ from torch import Tensor
 
 from iqakit.functional.heads import head_scores
 from iqakit.functional.preference import fidelity_loss, preference_probability
-from iqakit_baselines.extras import Extra, Step
+from iqakit_baselines.extras import Extra, Pass
 
 if TYPE_CHECKING:
     from iqakit_baselines.trainer import Training
@@ -58,10 +58,10 @@ class KeptPredictions(Extra):
         self._before = training.start
         self.heads = [head.to(training.device) for head in self.heads]
 
-    def loss(self, training: Training, step: Step) -> Tensor | None:
+    def loss(self, training: Training, done: Pass) -> Tensor | None:
         """The weighted loss on the step's own pairs."""
         if not self.heads:
             return None
         with torch.no_grad():
-            old = training.inputs(step.views, self._before)
-        return self.strength * kept_predictions_loss(step.inputs, old, self.heads, step.batch.pairs.to(old.device))
+            old = training.inputs(done.views, self._before)
+        return self.strength * kept_predictions_loss(done.inputs, old, self.heads, done.batch.pairs.to(old.device))

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One training step, before its gradient is taken.
+class Pass:
+    """What a training step has computed before its gradient is taken.
 
     Attributes:
         views: The step's images as the network saw them: one batch of crops, or one whole image each.
@@ -37,7 +37,7 @@ class Extra:
     def begin(self, training: Training) -> None:
         """Training is set up; nothing has moved yet."""
 
-    def loss(self, training: Training, step: Step) -> Tensor | None:
+    def loss(self, training: Training, done: Pass) -> Tensor | None:
         """A loss to add, 0-dim, or None."""
         return None
 
@@ -48,11 +48,11 @@ class Extra:
         """The optimiser has moved the weights."""
 
     def state(self) -> dict[str, Tensor]:
-        """Copies of what has to survive a kill."""
-        return {}
+        """Own tensors, moved in place by the methods above; asked for once, after ``begin``.
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from ``state``."""
+        They survive a kill, and come back to ``memory`` as they stood when the weights kept were found.
+        """
+        return {}
 
     def memory(
         self, training: Training, kept: Mapping[str, Tensor], state: Mapping[str, Tensor]
@@ -62,6 +62,6 @@ class Extra:
         Args:
             training: The finished training.
             kept: The weights kept, by name.
-            state: What ``state`` gave when those were the weights.
+            state: The tensors of ``state`` as they stood when those were the weights.
         """
         return None

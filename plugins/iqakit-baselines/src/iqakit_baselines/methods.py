@@ -14,7 +14,6 @@ from iqakit_baselines.consolidation import Ewc, Mas, Si
 from iqakit_baselines.distillation import KeptPredictions
 from iqakit_baselines.extras import Extra
 from iqakit_baselines.rehearsal import Replay
-from iqakit_baselines.resuming import number_or_none
 from iqakit_baselines.settings import BaselineConfig, EwcConfig, LwfConfig, MasConfig, ReplayConfig, SiConfig
 from iqakit_baselines.trainer import Training
 
@@ -98,7 +97,7 @@ class SequentialHeads(Generic[C]):
             features=training.config.features,
             preprocessing=context.preprocessing,
             config=asdict(training.config),
-            provenance={"best_epoch": training.best_epoch, "validation_srcc": number_or_none(training.best_figure)},
+            provenance=training.best.provenance(),
         )
 
 

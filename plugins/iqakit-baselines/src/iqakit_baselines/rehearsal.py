@@ -18,7 +18,7 @@ from iqakit.contracts import Dataset, FitContext, Preprocessing, Sample, TaskFac
 from iqakit.errors import ConfigurationError, MismatchError
 from iqakit.functional.heads import head_scores
 from iqakit.imaging.tensors import normalise, random_crop, resize
-from iqakit_baselines.extras import Extra, Step
+from iqakit_baselines.extras import Extra, Pass
 from iqakit_baselines.settings import ReplayConfig
 
 if TYPE_CHECKING:
@@ -144,19 +144,18 @@ class Replay(Extra):
 
     def begin(self, training: Training) -> None:
         """Make the pairs of earlier tasks ready."""
-        settings = training.pair_settings
-        self.pairs = [TrainingPairs(images, settings, training.generator(0, 0)) for images, _ in self.earlier]
+        self.pairs = [TrainingPairs(images, self.config, training.generator(0, 0)) for images, _ in self.earlier]
 
-    def loss(self, training: Training, step: Step) -> Tensor | None:
+    def loss(self, training: Training, done: Pass) -> Tensor | None:
         """The weighted loss on one batch of one earlier task."""
         if not self.earlier:
             return None
-        task = int(torch.randint(len(self.earlier), (), generator=step.generator))
+        task = int(torch.randint(len(self.earlier), (), generator=done.generator))
         images, head = self.earlier[task]
-        batch = self.pairs[task].batches(self.config.replay_batch_size, step.generator)[0]
+        batch = self.pairs[task].batches(self.config.replay_batch_size, done.generator)[0]
         preprocessing = training.context.preprocessing
         side = training.side if self.config.crop else int(images.pixels.shape[-1])
-        crops = [random_crop(images.image(index), side, step.generator, flip=self.config.flip) for index in batch.images]
+        crops = [random_crop(images.image(index), side, done.generator, flip=self.config.flip) for index in batch.images]
         inputs = training.inputs([normalise(torch.stack(crops), preprocessing)], training.overlay)
         outputs = head_scores(inputs, head.to(training.device), None, "linear")
         return self.config.strength * self.pairs[task].loss(outputs, batch)

@@ -10,29 +10,23 @@ Ma, Zhai, Yang, IEEE TIP 33:1898-1910, 2024.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
+from iqakit.adapters.epoch_training import BestEpoch, EpochTraining, Step, StepGenerators, json_record
 from iqakit.adapters.linear_probe import ridge_head
-from iqakit.adapters.training_images import TrainingImages, human_scores
-from iqakit.contracts import Adapter, FitContext, FitResult, Preprocessing
-from iqakit.errors import ConfigurationError, TrainingError
-from iqakit.functional.correlation import srcc
+from iqakit.adapters.training_images import TrainingImages, crop_side, human_scores
+from iqakit.adapters.training_passes import head_inputs, validation_srcc
+from iqakit.contracts import Adapter, FitContext, FitResult
 from iqakit.functional.heads import head_input, head_scores
-from iqakit.functional.overlay import overlay_call
 from iqakit.functional.preference import fidelity_loss, pairs_within_batch, preference_probability, thurstone_target
-from iqakit.imaging.tensors import prepare
 from iqakit_lora import LoraConfig
 from iqakit_lora.updates import chosen_layers, first_factors, updated
 
 _HEAD = "head"
-_SAVE_EVERY = 200
-"""Steps between two saves inside an epoch."""
 
 
 class Lora:
@@ -58,124 +52,68 @@ class Lora:
 
 
 class _Training:
-    """One run: its state is the factors, the head, Adam's moments, the best so far and where in which epoch it is."""
+    """One run. What is learned is the factors and the head."""
+
+    images: TrainingImages
 
     def __init__(self, config: LoraConfig, context: FitContext) -> None:
         self.config = config
         self.context = context
-        self.side = _crop_side(context.preprocessing, config.crop)
-        module = context.backbone.module
-        own = dict(module.named_parameters(remove_duplicate=False))
-        names = chosen_layers(module, config, context.backbone.id)
+        self.side = crop_side(context.preprocessing, config.crop, "lora")
+        self.module = context.backbone.module
+        own = dict(self.module.named_parameters(remove_duplicate=False))
+        names = chosen_layers(self.module, config, context.backbone.id)
         self.weights = {name: context.shared.get(name, own[name]).detach().to(context.device) for name in names}
-        # One number fixes every later draw; each step has a generator of its own, so a cut run goes on exactly.
-        self.seed = int(torch.randint(2**62, (), generator=context.generator))
-        self.trained = first_factors(self.weights, config.rank, self._generator(0, 0))
+        generators = StepGenerators(context.generator)
+        self.learned = first_factors(self.weights, config.rank, generators(0, 0))
         head, _, _ = ridge_head(head_input(context.train_features, config.features), context.train)
-        self.trained[_HEAD] = head.to(context.device).requires_grad_(True)
+        self.learned[_HEAD] = head.to(context.device).requires_grad_(True)
         self.scores = human_scores(context.train)
-        self.optimiser = torch.optim.Adam(self.trained.values(), lr=0.0)
-        self.best: dict[str, Tensor] = {}
-        self.best_figure = -math.inf
-        self.best_epoch = 0
-        self.epoch = 0
-        self.step = 0
-        self.loss_sum = 0.0
-        self.history: list[dict[str, Any]] = []
-
-    def _generator(self, epoch: int, step: int) -> Generator:
-        return Generator().manual_seed((self.seed + 1_000_003 * epoch + step) % 2**63)
-
-    # -- training ------------------------------------------------------------------------------------------------------
+        self.training = EpochTraining(
+            context, self, self.learned, generators, epochs=config.epochs, learning_rate=config.learning_rate
+        )
 
     def run(self) -> FitResult:
-        self._restore()
-        if not self.history:
-            self._consider(0, None)
-        with TrainingImages(self.context.train, self.context.preprocessing, self.context.workers) as images:
-            for epoch in range(self.epoch + 1, self.config.epochs + 1):
-                self._run_epoch(images, epoch)
-        return self._result()
+        if not self.training.resume():
+            self.training.check_start()
+        with TrainingImages(self.context.train, self.context.preprocessing, self.context.workers) as self.images:
+            best = self.training.run()
+        return self._result(best)
 
-    def _run_epoch(self, images: TrainingImages, epoch: int) -> None:
-        order = torch.randperm(len(self.scores), generator=self._generator(epoch, 0))
+    # -- what the loop asks for ----------------------------------------------------------------------------------------
+
+    def batches(self, epoch: int, generator: Generator) -> Sequence[Tensor]:
+        order = torch.randperm(len(self.scores), generator=generator)
         # Even parts instead of a small last one: pairs need company.
-        batches = order.tensor_split(max(1, min(round(len(order) / self.config.batch_size), len(order) // 2)))
-        progress = self.context.progress
-        progress.start(f"{self.context.task}: epoch {epoch} of {self.config.epochs}", len(batches))
-        progress.advance(self.step)
-        for step in range(self.step, len(batches)):
-            loss = self._step(images, batches[step], epoch, step, len(batches))
-            self.loss_sum += loss
-            self.step = step + 1
-            progress.advance(note=f"loss {loss:.4f}")
-            if self.step % _SAVE_EVERY == 0 and self.step < len(batches):
-                self._save()
-        self._consider(epoch, self.loss_sum / len(batches))
-        self.epoch, self.step, self.loss_sum = epoch, 0, 0.0
-        self._save()
+        return order.tensor_split(max(1, min(round(len(order) / self.config.batch_size), len(order) // 2)))
 
-    def _step(self, images: TrainingImages, batch: Tensor, epoch: int, step: int, steps: int) -> float:
-        generator = self._generator(epoch, step + 1)
-        crops = images.crops(batch.tolist(), self.side, self.config.flip, generator).to(self.context.device)
-        outputs = self._outputs(self.trained, crops, "linear")
+    def step(self, batch: Tensor, step: Step) -> Tensor:
+        crops = self.images.crops(batch.tolist(), self.side, self.config.flip, step.generator).to(self.context.device)
+        outputs = head_scores(self._inputs(self.learned, crops), self.learned[_HEAD], None, "linear")
         pairs = pairs_within_batch(len(batch))
         first, second = self.scores[batch[pairs[:, 0]]], self.scores[batch[pairs[:, 1]]]
         chance = preference_probability(outputs[pairs[:, 0]] - outputs[pairs[:, 1]])
         loss = fidelity_loss(chance, thurstone_target(first, second).to(self.context.device))
-        if not math.isfinite(loss.item()):
-            raise TrainingError(
-                f"training {self.context.task!r} diverged: the loss is {loss.item()} in epoch {epoch}, step {step + 1}; "
-                f"lower the learning rate (--set learning_rate={self.config.learning_rate / 10:g})"
-            )
-        for group in self.optimiser.param_groups:
-            group["lr"] = self._rate(((epoch - 1) * steps + step) / (self.config.epochs * steps))
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-        return float(loss.detach())
+        step.minimise(loss)
+        return loss
 
-    def _rate(self, done: float) -> float:
-        """One cycle: 30 % up from a 25th, then down to almost nothing, both along a cosine."""
-        top = self.config.learning_rate
-        if done < 0.3:
-            return top * (1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * done / 0.3)) / 2)
-        return top * (1e-4 + (1 - 1e-4) * (1 + math.cos(math.pi * (done - 0.3) / 0.7)) / 2)
+    def validate(self, tensors: Mapping[str, Tensor]) -> float:
+        def outputs(image: Tensor) -> Tensor:
+            return head_scores(self._inputs(tensors, image), tensors[_HEAD], None, "cosine")
 
-    def _outputs(self, trained: Mapping[str, Tensor], images: Tensor, head_kind: str) -> Tensor:
-        """The head's outputs on prepared images of one size."""
-        overlay = {**self.context.shared, **updated(self.weights, trained, self.config)}
-        features = overlay_call(self.context.backbone.module, overlay, images)
-        inputs = head_input(features, self.config.features)
-        return head_scores(inputs, trained[_HEAD], None, "cosine" if head_kind == "cosine" else "linear")
+        return validation_srcc(self.context, outputs)
 
-    # -- choosing ------------------------------------------------------------------------------------------------------
+    def _inputs(self, learned: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """What the head sees of prepared images of one size."""
+        overlay = {**self.context.shared, **updated(self.weights, learned, self.config)}
+        return head_inputs(self.module, overlay, images, self.config.features)
 
-    def _consider(self, epoch: int, loss: float | None) -> None:
-        """Check what there is now on the validation images, and keep it if it is the best so far."""
-        now = {name: tensor.detach().clone() for name, tensor in self.trained.items()}
-        data = self.context.validation
-        self.context.progress.start(f"{self.context.task}: checking on {len(data)} images", len(data))
-        outputs = []
-        with torch.inference_mode():
-            for index in range(len(data)):
-                image, _ = prepare(data.image(index), self.context.preprocessing)
-                outputs.append(self._outputs(now, image[None].to(self.context.device), "cosine").cpu())
-                self.context.progress.advance()
-        figure = float(srcc(torch.cat(outputs), human_scores(data)))
-        if not self.best or figure > self.best_figure or (math.isnan(self.best_figure) and not math.isnan(figure)):
-            self.best, self.best_figure, self.best_epoch = now, figure, epoch
-        record: dict[str, Any] = {"epoch": epoch, "validation_srcc": _or_none(figure)}
-        if loss is not None:
-            record["loss"] = loss
-        self.history.append(record)
-        shown = f", loss {loss:.4f}" if loss is not None else ""
-        self.context.progress.message(f"{self.context.task}: epoch {epoch}{shown}, validation SRCC {figure:.4f}")
+    # -- what comes of it ----------------------------------------------------------------------------------------------
 
-    def _result(self) -> FitResult:
+    def _result(self, best: BestEpoch) -> FitResult:
         with torch.no_grad():
-            tensors = updated(self.weights, self.best, self.config)
-        head = self.best[_HEAD]
+            tensors = updated(self.weights, best.tensors, self.config)
+        head = best.tensors[_HEAD]
         adapter = Adapter(
             task=self.context.task,
             method="lora",
@@ -188,63 +126,6 @@ class _Training:
             features=self.config.features,
             preprocessing=self.context.preprocessing,
             config=asdict(self.config),
-            provenance={"best_epoch": self.best_epoch, "validation_srcc": _or_none(self.best_figure)},
+            provenance=best.provenance(),
         )
-        return FitResult(adapter, history=self.history)
-
-    # -- going on ------------------------------------------------------------------------------------------------------
-
-    def _save(self) -> None:
-        tensors = {f"now/{name}": tensor.detach() for name, tensor in self.trained.items()}
-        tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
-        for name, parameter in self.trained.items():
-            for what, value in self.optimiser.state.get(parameter, {}).items():
-                tensors[f"{what}/{name}"] = value
-        state = {
-            "epoch": self.epoch,
-            "step": self.step,
-            "loss_sum": self.loss_sum,
-            "best_figure": _or_none(self.best_figure),
-            "best_epoch": self.best_epoch,
-            "history": self.history,
-        }
-        self.context.checkpoint.save(tensors, state)
-
-    def _restore(self) -> None:
-        kept = self.context.checkpoint.load()
-        if kept is None:
-            return
-        tensors, state = kept
-        device = self.context.device
-        for name, parameter in self.trained.items():
-            with torch.no_grad():
-                parameter.copy_(tensors[f"now/{name}"])
-            self.best[name] = tensors[f"best/{name}"].to(device)
-            if f"step/{name}" in tensors:
-                self.optimiser.state[parameter] = {
-                    "step": tensors[f"step/{name}"].clone(),  # Adam keeps its step count on the CPU
-                    "exp_avg": tensors[f"exp_avg/{name}"].to(device),
-                    "exp_avg_sq": tensors[f"exp_avg_sq/{name}"].to(device),
-                }
-        self.epoch, self.step, self.loss_sum = state["epoch"], state["step"], state["loss_sum"]
-        self.best_figure = math.nan if state["best_figure"] is None else state["best_figure"]
-        self.best_epoch, self.history = state["best_epoch"], [dict(record) for record in state["history"]]
-        self.context.progress.message(f"{self.context.task}: going on after epoch {self.epoch}, step {self.step}")
-
-
-def _or_none(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None
-
-
-def _crop_side(preprocessing: Preprocessing, wanted: int) -> int:
-    """The side of training crops that the backbone can take."""
-    if preprocessing.fixed_size is None:
-        side = max(preprocessing.smallest_side, wanted)
-        return -(-side // preprocessing.multiple) * preprocessing.multiple
-    height, width = preprocessing.fixed_size
-    if height != width:
-        raise ConfigurationError(
-            f"adapter lora trains on square crops, but this backbone takes only {height}x{width}; take another backbone"
-        )
-    return height
+        return FitResult(adapter, history=[json_record(record) for record in self.training.history])
