@@ -90,5 +90,8 @@ def adapt(
             facts["mean score"] = f"{done.source_mean:.1f} before, {done.adapted_mean:.1f} adapted"
         print_facts(facts)
     if done.failed:
-        terminal.say(f"{len(done.failed)} images could not be scored; nothing was learned from them")
+        images_failed = "1 image" if len(done.failed) == 1 else f"{len(done.failed)} images"
+        terminal.say(
+            f"{images_failed} could not be scored; nothing was learned from {'it' if len(done.failed) == 1 else 'them'}"
+        )
         raise typer.Exit(1)

@@ -67,7 +67,7 @@ def refused(source: Tensor, adapted: Tensor, errors: Tensor | None) -> str | Non
             return f"batch of {images}: too few to compare adapted with source scores, and no uncertainty is known"
         allowed = MOST_SHIFT * float(errors.mean())
         if abs(moved) > allowed:
-            return f"batch of {images}: the mean moved by {moved:+.2g}, more than the source's uncertainty of {allowed:.2g}"
+            return f"batch of {images}: the mean moved by {moved:+.3g}, more than the source's uncertainty of {allowed:.3g}"
         return None
     spread = spread_of(source)
     if not spread or abs(moved) > MOST_SHIFT * spread:

@@ -183,7 +183,7 @@ def test_what_adapt_refuses(run, pictures: Path, model: Path, broken: Path) -> N
     assert not Path("few.safetensors").exists()
     partly = run("adapt", *sorted(pictures.glob("*.png"))[::3], broken, "--model", model, *MILD, "-o", "most.safetensors")
     assert partly.code == 1
-    assert "1 images could not be scored" in partly.err
+    assert "1 image could not be scored; nothing was learned from it" in partly.err
     assert Path("most.safetensors").is_file()
 
 

@@ -45,6 +45,8 @@ def test_few_images_are_held_to_the_models_own_uncertainty() -> None:
     errors = torch.tensor([4.0, 6.0], dtype=torch.float64)
     assert refused(FEW, FEW + 4.9, errors) is None
     assert "batch of 2 images: the mean moved by -5.1" in str(refused(FEW, FEW - 5.1, errors))
+    near = torch.tensor([13.6, 13.6], dtype=torch.float64)
+    assert "the mean moved by +14.4, more than the source's uncertainty of 13.6" in str(refused(FEW, FEW + 14.4, near))
     assert "batch of 1 image: too few" in str(refused(FEW[:1], FEW[:1], None))
     assert "no uncertainty is known" in str(refused(FEW, FEW, torch.tensor([4.0, torch.nan])))
 
