@@ -38,7 +38,8 @@ def _weighted_pearson(a: Tensor, b: Tensor, times: Tensor) -> Tensor:
     a = a - (a * times).sum(dim=1, keepdim=True) / count
     b = b - (b * times).sum(dim=1, keepdim=True) / count
     joint = (a * b * times).sum(dim=1)
-    scale = (a.square() * times).sum(dim=1).sqrt() * (b.square() * times).sum(dim=1).sqrt()
+    # One root, as in ``correlation``: full agreement is exactly 1 here too, so that the interval holds the estimate.
+    scale = ((a.square() * times).sum(dim=1) * (b.square() * times).sum(dim=1)).sqrt()
     return (joint / scale).clamp(-1.0, 1.0).masked_fill(constant, float("nan"))
 
 
@@ -52,7 +53,7 @@ def _all_at_once(statistic: Statistic, x: Tensor, y: Tensor, drawn: Tensor) -> T
         return ((x - y).square() * times).mean(dim=1).sqrt()
     if statistic is srcc:
         return _weighted_pearson(_resampled_ranks(x, times), _resampled_ranks(y, times), times)
-    return _weighted_pearson(x, y, times)
+    return _weighted_pearson(x / x.abs().max(), y / y.abs().max(), times)
 
 
 def bootstrap_values(

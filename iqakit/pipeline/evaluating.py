@@ -193,7 +193,9 @@ def figures_of(
         plcc_interval: Give the interval of PLCC too, the logistic map held as it is.
     """
     predicted, human = predicted.double(), human.double()
-    mapped = apply_logistic(predicted, fit_logistic(predicted, human)) if len(human) > 4 else predicted
+    # Four points or fewer are no fit of four parameters; without one, an error would be of points against other units.
+    enough = len(human) > 4
+    mapped = apply_logistic(predicted, fit_logistic(predicted, human)) if enough else predicted
     low = high = None
     if bootstrap:
         interval = bootstrap_interval(srcc, predicted, human, repeats=bootstrap, generator=Generator().manual_seed(seed))
@@ -204,7 +206,7 @@ def figures_of(
         "srcc_high": high,
         "krcc": float(krcc(predicted, human)),
         "plcc": float(plcc(mapped, human)),
-        "rmse": float(rmse(mapped, human)),
+        "rmse": float(rmse(mapped, human)) if enough else None,
     }
     if plcc_interval:
         ends: Sequence[float | None] = (None, None)

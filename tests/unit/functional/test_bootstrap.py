@@ -39,6 +39,14 @@ def test_holds_the_estimate_and_widens_with_the_level(statistic) -> None:
     assert low_wide <= low < high <= high_wide
 
 
+@pytest.mark.parametrize("n", [2, 5, 17])
+def test_an_interval_holds_full_agreement_to_the_last_digit(n: int) -> None:
+    x = torch.arange(float(n)) / 7
+    for statistic in (srcc, plcc, krcc):
+        assert [end.item() for end in bootstrap_interval(statistic, x, x, generator=_rng(), repeats=50)] == [1.0, 1.0]
+        assert [end.item() for end in bootstrap_interval(statistic, x, -x, generator=_rng(), repeats=50)] == [-1.0, -1.0]
+
+
 def test_against_scipy() -> None:
     x, y = _pair(200, decimals=6)
     low, high = bootstrap_interval(plcc, x, y, generator=_rng(), repeats=4000)

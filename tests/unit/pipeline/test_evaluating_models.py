@@ -32,6 +32,18 @@ def test_figures_are_scipys(tiny_model: Path, rated_photos: Path) -> None:
     assert record["rmse"] > 0
 
 
+def test_four_images_are_too_few_for_an_error_in_their_units(tiny_model: Path, rated_photos: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    shutil.copytree(rated_photos, few)
+    rows = (few / "scores.csv").read_text().splitlines()
+    for count, known in ((4, False), (5, True)):
+        (few / "scores.csv").write_text("\n".join(rows[: count + 1]) + "\n")
+        (record,) = iqakit.evaluate(tiny_model, few, split="all", bootstrap=20)
+        assert record["n"] == count
+        assert (record["rmse"] is not None) == known
+        assert record["plcc"] is not None
+
+
 def test_several_combiners_share_the_passes_and_oracle_knows_the_task(
     tiny_model: Path, rated_photos: Path, tmp_path: Path
 ) -> None:
