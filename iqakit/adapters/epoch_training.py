@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Generator, Tensor
 
+from iqakit.adapters.training_state import adam_groups, copies, flat, group, like, restore_adam, same_shapes
 from iqakit.contracts import FitContext
 from iqakit.errors import TrainingError
 
@@ -32,9 +33,6 @@ SAVE_EVERY = 200
 """Steps between two saves inside an epoch, so that a kill loses minutes and not an epoch of a large set."""
 _FORM = 1
 """Rises when the state kept changes its form: older state is then begun anew instead of misread."""
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""What Adam knows of a parameter; nothing of one that has not moved yet."""
-
 B = TypeVar("B")
 
 
@@ -133,8 +131,8 @@ class Step:
         if not math.isfinite(loss.item()):
             raise self.diverged(loss)
         optimiser = self.training.optimiser
-        for group in optimiser.param_groups:
-            group["lr"] = one_cycle(self.training.learning_rate, self.done) if rate is None else rate
+        for parameters in optimiser.param_groups:
+            parameters["lr"] = one_cycle(self.training.learning_rate, self.done) if rate is None else rate
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if before_update is not None:
@@ -276,7 +274,7 @@ class EpochTraining(Generic[B]):
             return
         floating = {name: tensor.detach() for name, tensor in self._tensors.items() if tensor.is_floating_point()}
         if not self._average:
-            self._average = _copies(floating)
+            self._average = copies(floating)
             return
         for name, tensor in floating.items():
             self._average[name].lerp_(tensor, 1 - self._averaging)
@@ -287,7 +285,7 @@ class EpochTraining(Generic[B]):
         figure = self._learner.validate(tensors)
         best = self.best
         if best is None or figure > best.figure or (math.isnan(best.figure) and not math.isnan(figure)):
-            best = BestEpoch(epoch, figure, _copies(tensors), _copies(self._beside))
+            best = BestEpoch(epoch, figure, copies(tensors), copies(self._beside))
         self.best = best
         record: dict[str, Any] = {"epoch": epoch, "validation_srcc": figure}
         shown = ""
@@ -309,10 +307,8 @@ class EpochTraining(Generic[B]):
             "average": self._average,
             "best": best.tensors if best else {},
             "best-beside": best.beside if best else {},
+            **adam_groups(self.optimiser, self._trained),
         }
-        for what in _MOMENTS:
-            moved = {name: self.optimiser.state.get(parameter, {}) for name, parameter in self._trained.items()}
-            groups[f"adam/{what}"] = {name: moments[what] for name, moments in moved.items() if what in moments}
         state = {
             "form": _FORM,
             "epoch": self._epoch,
@@ -321,8 +317,7 @@ class EpochTraining(Generic[B]):
             "best": json_record({"epoch": best.epoch, "figure": best.figure}) if best else None,
             "history": [json_record(record) for record in self.history],
         }
-        tensors = {f"{group}/{name}": tensor.detach() for group, held in groups.items() for name, tensor in held.items()}
-        self.context.checkpoint.save(tensors, state)
+        self.context.checkpoint.save(flat(groups), state)
 
     def resume(self) -> bool:
         """Go on from the context's checkpoint.
@@ -334,57 +329,28 @@ class EpochTraining(Generic[B]):
         if kept is None:
             return False
         tensors, state = kept
-        if state.get("form") != _FORM or not self._holds_mine(tensors):
+        mine = {"now": self._tensors, "beside": self._beside}
+        if state.get("form") != _FORM or not all(same_shapes(held, group(tensors, of)) for of, held in mine.items()):
             self.context.progress.message(
                 f"{self.context.task}: what is kept of the training was left by another version of it; "
                 "starting from the beginning"
             )
             return False
         with torch.no_grad():
-            for group, mine in (("now", self._tensors), ("beside", self._beside)):
-                for name, tensor in mine.items():
-                    tensor.copy_(tensors[f"{group}/{name}"])
-        for what in _MOMENTS:
-            for name, tensor in _group(tensors, f"adam/{what}/").items():
-                parameter = self._trained[name]
-                # Adam keeps its step count on the CPU.
-                moment = tensor.clone() if what == "step" else _laid_out_as(parameter, tensor)
-                self.optimiser.state.setdefault(parameter, {})[what] = moment
-        self._average = _like(self._tensors, _group(tensors, "average/"))
+            for of, held in mine.items():
+                for name, tensor in held.items():
+                    tensor.copy_(tensors[f"{of}/{name}"])
+        restore_adam(self.optimiser, self._trained, tensors)
+        self._average = like(self._tensors, group(tensors, "average"))
         if state["best"] is not None:
             epoch, figure = state["best"]["epoch"], state["best"]["figure"]
-            best = _like(self._tensors, _group(tensors, "best/"))
-            beside = _like(self._beside, _group(tensors, "best-beside/"))
+            best = like(self._tensors, group(tensors, "best"))
+            beside = like(self._beside, group(tensors, "best-beside"))
             self.best = BestEpoch(epoch, _or_nan(figure), best, beside)
         self._epoch, self._step, self._loss_sum = state["epoch"], state["step"], state["loss_sum"]
         self.history = [{key: _or_nan(value) for key, value in record.items()} for record in state["history"]]
         self.context.progress.message(f"{self.context.task}: going on after epoch {self._epoch}, step {self._step}")
         return True
-
-    def _holds_mine(self, tensors: Mapping[str, Tensor]) -> bool:
-        """Whether tensors kept are those of this training, by name and shape."""
-        return all(
-            {name: tensor.shape for name, tensor in mine.items()}
-            == {name: tensor.shape for name, tensor in _group(tensors, prefix).items()}
-            for prefix, mine in (("now/", self._tensors), ("beside/", self._beside))
-        )
-
-
-def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-
-def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _like(live: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: _laid_out_as(live[name], tensor) for name, tensor in kept.items()}
-
-
-def _laid_out_as(like: Tensor, tensor: Tensor) -> Tensor:
-    """A copy with the device and memory layout of another: sums over another layout may round differently."""
-    return torch.empty_like(like, requires_grad=False).copy_(tensor)
 
 
 def _or_nan(value: Any) -> Any:
