@@ -59,8 +59,8 @@ def fit(
         None,
         "--scale",
         metavar="LOW:HIGH",
-        help="Ends of the scale people rated on, worst first; they become 0 and 100. Else as published, else the first of "
-        "0:1, 1:5, 0:5, 0:10, 0:100 that holds the scores.",
+        help="Ends of the scale people rated on, the lower first; they become 0 and 100, for a table of DMOS 100 and 0. "
+        "Else as published, else the first of 0:1, 1:5, 0:5, 0:10, 0:100 that holds the scores.",
     ),
     seed: int = typer.Option(0, "--seed", min=0, help="Seed of all randomness."),
     device: Device = typer.Option(Device.AUTO, "--device", help=DEVICE_HELP),

@@ -28,6 +28,8 @@ class TaskFacts:
         homepage: Where to ask for it.
         images: How many images the full set has; None where unknown.
         splits: How its standard splits are made: ``"official"``, ``"by content"`` or ``"random"``.
+        turned_at: The point that the DMOS of a user's own table were turned at: score = ``turned_at`` - DMOS. None where
+            nothing was turned, and where a public set was turned on its published scale, whose ends stay the same.
     """
 
     name: str
@@ -41,6 +43,7 @@ class TaskFacts:
     homepage: str = ""
     images: int | None = None
     splits: str = "by content"
+    turned_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,8 +127,8 @@ def open_score_table(
     content, in the proportion of the ratios, so test stays what it was. Without the column, contents are split by
     ``ratios`` with ``seed``. If the train rows have only one content, val is taken from them by image, and a warning
     says so. Scores of a ``dmos`` column are turned over: ``max + min - dmos``, both over the whole table, so the numbers
-    stay in their own range. Images that are not there are left out with a warning; membership of a split does not
-    depend on them.
+    stay in their own range; ``facts.turned_at`` keeps max + min. Images that are not there are left out with a warning;
+    membership of a split does not depend on them.
 
     Args:
         path: The CSV, or a directory that holds ``scores.csv``.
@@ -164,9 +164,10 @@ def open_score_table(
     facts = TaskFacts(
         name=title,
         title=title,
-        direction="dmos" if rows[0].is_dmos else "mos",
+        direction="mos" if rows[0].turned_at is None else "dmos",
         images=len(rows),
         splits="official" if rows[0].split is not None else "by content",
+        turned_at=rows[0].turned_at,
     )
     return ScoreTable(facts, tuple(r.sample for r in present), tuple(r.file for r in present), tuple(warnings), gone)
 

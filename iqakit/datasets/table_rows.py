@@ -34,14 +34,15 @@ class TableRow:
         sample: Name, score (higher is better), deviation and content.
         file: The image's file, whether or not it is there.
         split: ``"train"``, ``"val"`` or ``"test"``; None where the table has no such column.
-        is_dmos: Whether the table's own scores are DMOS.
+        turned_at: For a table of DMOS the point that they were turned at, max + min over the table: score = ``turned_at``
+            - DMOS. None for a table of MOS.
     """
 
     line: int
     sample: Sample
     file: Path
     split: str | None
-    is_dmos: bool
+    turned_at: float | None
 
     def is_there(self) -> bool:
         """Whether the image's file is there."""
@@ -78,9 +79,9 @@ def read_rows(file: Path) -> list[TableRow]:
         raise DataError(f"{file} has one row of scores; a task needs at least two images with different scores")
     if min(scores) == max(scores):
         raise DataError(f"all {len(scores)} scores of {file} are {scores[0]:g}; there is no order to learn or to check")
-    if score_column == "dmos":
-        turn = max(scores) + min(scores)
-        scores = [turn - score for score in scores]
+    turned_at = max(scores) + min(scores) if score_column == "dmos" else None
+    if turned_at is not None:
+        scores = [turned_at - score for score in scores]
     rows = []
     first: dict[Path, int] = {}
     for number, name, score, std, content, part in zip(
@@ -91,7 +92,7 @@ def read_rows(file: Path) -> list[TableRow]:
         if key in first:
             raise DataError(f"{file}, line {number}: image {name!r} comes twice, first in line {first[key]}; keep one row")
         first[key] = number
-        rows.append(TableRow(number, Sample(name, score, std, content or None), image, part, score_column == "dmos"))
+        rows.append(TableRow(number, Sample(name, score, std, content or None), image, part, turned_at))
     return rows
 
 
@@ -209,7 +210,11 @@ def _short(text: str) -> str:
 
 
 def _locate(file: Path, line: int, name: str) -> Path:
-    if name and "\0" not in name and Path(name).is_absolute():
+    if not name:
+        raise DataError(
+            f"{file}, line {line}: the cell under image is empty; write the image's name there, or take the row out"
+        )
+    if "\0" not in name and Path(name).is_absolute():
         return Path(name)
     try:
         return file.parent / inside(name)

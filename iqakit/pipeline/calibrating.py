@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -28,19 +28,42 @@ _SEED = 0
 class Scale:
     """A scale of human scores, higher is better; its ends are 0 and 100 points.
 
+    For a user's table of DMOS these are the ends of the turned numbers, as in ``Sample.score``; an adapter's provenance
+    keeps them so too.
+
     Attributes:
         low: The worst score it has.
         high: The best.
         source: How it is known: ``"given"``, ``"published"``, ``"customary"`` or ``"observed"``.
+        rated: For a user's table of DMOS the ends as people rated, lower first, which is the best; else None.
     """
 
     low: float
     high: float
     source: str
+    rated: tuple[float, float] | None = None
 
     def points(self, scores: Tensor) -> Tensor:
         """Scores in points, 0-100; what lies beyond the ends is taken to lie on them."""
         return ((scores - self.low) / (self.high - self.low) * 100).clamp(0, 100)
+
+    def __str__(self) -> str:
+        """The ends as the user knows them."""
+        if self.rated is None:
+            return f"{self.low:g} to {self.high:g}"
+        best, worst = self.rated
+        return f"{best:g} to {worst:g} of DMOS, where {worst:g} is 0 points and {best:g} is 100"
+
+    def outside(self, datasets: Sequence[Dataset]) -> str | None:
+        """A line about scores beyond the ends, where there are any."""
+        scores = [data.sample(index).score for data in datasets for index in range(len(data))]
+        count = sum(not self.low <= score <= self.high for score in scores)
+        if not count:
+            return None
+        return (
+            f"{count} of {len(scores)} scores lie outside the scale {self}, and are taken to lie on its ends; "
+            "--scale LOW:HIGH takes the scale that people rated on"
+        )
 
 
 def scale_of(dataset: Dataset, given: tuple[float, float] | None = None) -> Scale:
@@ -49,12 +72,17 @@ def scale_of(dataset: Dataset, given: tuple[float, float] | None = None) -> Scal
     Tasks are mixed in points, so equal points should mean equal quality. Taking each table's own worst and best image as
     0 and 100 would stretch a set of good photos as far as one that holds ruined ones; the scale people rated on does not.
 
+    DMOS of a user's table were turned at max + min over the table, which moves the scale's ends as well: with c the
+    turning point, a scale low to high becomes c - high to c - low. Customary scales are looked for among the numbers
+    before that, which are those that people gave.
+
     Args:
         dataset: Images of the task.
-        given: The scale, where the user says.
+        given: The scale as people rated on it, where the user says.
 
     Returns:
         The scale given, else as published, else the first customary one that holds all scores, else the range observed.
+        Its ends are on the side of the turned numbers.
 
     Raises:
         ConfigurationError: The scale given is none.
@@ -63,16 +91,29 @@ def scale_of(dataset: Dataset, given: tuple[float, float] | None = None) -> Scal
         low, high = given
         if not -1e9 < low < high < 1e9:
             raise ConfigurationError(f"a scale needs its low end below its high end, but it is {low:g} to {high:g}")
-        return Scale(low, high, "given")
+        return _turned(low, high, "given", dataset.facts.turned_at)
     facts = dataset.facts
     if facts.low is not None and facts.high is not None:
         return Scale(facts.low, facts.high, "published")
     scores = human_scores(dataset).double()
+    if facts.turned_at is not None:
+        # As exact as the ends are turned, so that a score on an end is not beyond it by rounding.
+        scores = torch.tensor([dataset.sample(index).score for index in range(len(dataset))], dtype=torch.float64)
     worst, best = float(scores.min()), float(scores.max())
     for low, high in CUSTOMARY_SCALES:
-        if low <= worst and best <= high:
-            return Scale(low, high, "customary")
-    return Scale(worst, best, "observed")
+        scale = _turned(low, high, "customary", facts.turned_at)
+        if scale.low <= worst and best <= scale.high:
+            return scale
+    if facts.turned_at is None:
+        return Scale(worst, best, "observed")
+    return Scale(worst, best, "observed", (facts.turned_at - best, facts.turned_at - worst))
+
+
+def _turned(low: float, high: float, source: str, turned_at: float | None) -> Scale:
+    """A scale as people rated on it, turned as the scores were."""
+    if turned_at is None:
+        return Scale(low, high, source)
+    return Scale(turned_at - high, turned_at - low, source, (low, high))
 
 
 def calibrate(

@@ -95,8 +95,9 @@ def fit_tasks(
             ``kmeans.clusters``.
         preset: One of the method's named settings, such as ``paper-a`` of ``tsn``; ``settings`` go over it.
         epochs: How long to train; None: as the method says.
-        scale: Ends of the scale of human scores, (worst, best), which become 0 and 100 points; None: as published, else the
-            first customary scale that holds the scores (``iqakit.pipeline.calibrating``).
+        scale: Ends of the scale that people rated on, (lower, higher), which become 0 and 100 points, for a table of DMOS
+            100 and 0; None: as published, else the first customary scale that holds the scores
+            (``iqakit.pipeline.calibrating``).
         seed: Seed of all randomness, splits included.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         resume: Skip tasks that the model has learned already, instead of refusing them.
@@ -134,8 +135,10 @@ def fit_tasks(
         return FitReport(directory, learned.backbone or DEFAULT_BACKBONE, ())
     splits = [(source.open("train", seed), source.open("val", seed)) for source in waiting]
     scales = [scale_of(train, scale) for train, _ in splits]
-    for source, (train, _) in zip(waiting, splits, strict=True):
-        for warning in getattr(train, "warnings", ()):
+    for source, parts, known in zip(waiting, splits, scales, strict=True):
+        train = parts[0]
+        outside = known.outside(parts) if known.source == "given" else None
+        for warning in (*getattr(train, "warnings", ()), *([outside] if outside else ())):
             say.message(f"{source.name}: {warning}")
         check_amount(source, train)
     earlier = _earlier_data(entry, sources, waiting, learned, seed)
@@ -329,11 +332,11 @@ class _Fit:
         identity: str,
         scale: Scale,
     ) -> tuple[Adapter, float | None]:
-        """Calibrate on held-out images, and write down what it was learned from."""
+        """Calibrate on held-out images, and write down what it was learned from; the scale in turned numbers."""
         if scale.source in ("customary", "observed"):
             self.say.message(
-                f"{adapter.task}: human scores are taken to be on the scale {scale.low:g} to {scale.high:g} "
-                f"({scale.source}); --scale LOW:HIGH says otherwise"
+                f"{adapter.task}: human scores are taken to be on the scale {scale} ({scale.source}); "
+                "--scale LOW:HIGH says otherwise"
             )
         calibration, figure = calibrate(self.runtime, adapter, shared, train, validation, scale, self.say)
         provenance = {

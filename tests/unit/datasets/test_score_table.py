@@ -84,6 +84,9 @@ def test_dmos_is_turned_over_on_its_own_scale(tmp_path: Path) -> None:
     dataset = open_score_table(path, "all")
     assert scores(dataset) == {"a.png": 80.0, "b.png": 60.0, "c.png": 10.0}
     assert dataset.facts.direction == "dmos"
+    assert dataset.facts.turned_at == 90
+    assert open_score_table(path, "train").facts.turned_at == 90  # over the table, not over the split
+    assert open_score_table(write(tmp_path, table("a.png,10 b.png,30")), "all").facts.turned_at is None
 
 
 @settings(max_examples=30, deadline=None)
@@ -230,7 +233,9 @@ BROKEN = [
     (table("a.png,1,train b.png,2,tarin", "image,mos,split"), r"line 3: split must be train, val or test, .* 'tarin'$"),
     (table("a.png,1 ../b.png,2"), r"line 3: image '../b.png' is not a path below the table's directory; use a relative"),
     (table("a.png,1 sub/../../b.png,2"), r"line 3: image 'sub/../../b.png' is not a path below"),
-    (table("a.png,1 ,2"), r"line 3: image '' is not a path below"),
+    (table("a.png,1 ,2"), r"line 3: the cell under image is empty; write the image's name there"),
+    ('image,mos\na.png,1\n" ",2\n', r"line 3: the cell under image is empty"),
+    (table("a.png,1 .,2"), r"line 3: image '.' is not a path below"),
     (table("a,b.png,1 c.png,2"), r"line 2: 3 cells under 2 columns; put names with ',' in quotes"),
     ('image,mos\n"' + "a" * 200_000 + '",1\n', r"line \d+: not a row of a CSV: field larger"),
 ]
