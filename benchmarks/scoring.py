@@ -54,6 +54,8 @@ WEIGHTS = "random:0"
 TASKS = (1, 3, 6)
 LONG_SIDE = 96
 PYIQA_SIDE = 224
+PYIQA_IMAGES = 96
+"""Small images are scored fast: a few would measure how long a run takes to begin."""
 
 
 def make_photos(directory: Path, count: int, side: int) -> list[Path]:
@@ -234,38 +236,56 @@ def measure_authors(options: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 
 _PYIQA = """
-import json, sys, time
+import sys
 import timm, torch
 whole = timm.create_model
 timm.create_model = lambda *given, **named: whole(*given, **{**named, "pretrained": False})
 import pyiqa
-backbone, rounds, photos = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+backbone, photos = sys.argv[1], sys.argv[2:]
 metric = pyiqa.create_metric("nima", device="cpu", base_model_name=backbone, pretrained=False)
-for turn in range(rounds + 1):
-    began = time.perf_counter()
+for _ in sys.stdin:
     for photo in photos:
         with torch.no_grad():
             float(metric(photo))
-    if turn:
-        print(json.dumps(len(photos) / (time.perf_counter() - began)), flush=True)
+    print("done", flush=True)
 """
 
 
 def measure_pyiqa(options: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Its metric ``nima`` takes any timm network and 224x224 pixels; iqakit takes the same, with one linear task."""
+    """Its metric ``nima`` takes any timm network and 224x224 pixels; iqakit takes the same, with one linear task.
+
+    Both take turns, as the speed of a machine changes from one minute to the next: pyiqa waits in a process of its own.
+    """
     python = options.pyiqa_python or sys.executable
-    photos = make_photos(work, options.images, PYIQA_SIDE)
-    arguments = [python, "-c", _PYIQA, options.backbone, str(options.rounds), *map(str, photos)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        return {"left_out": f"pyiqa could not be run: {reason[:200]}"}
-    theirs = statistics.median(float(line) for line in done.stdout.split())
+    photos = make_photos(work, PYIQA_IMAGES, PYIQA_SIDE)
     directory = make_model(work / "linear", options.backbone, 1, own_norms=False)
-    ways = {}
-    for name in ("torch", *graph_runtimes()):
-        ways[name] = score_all(QualityModel.load(directory, runtime=name), photos)
-    speeds = {**in_turns(ways, len(photos), options.rounds), "pyiqa": round(theirs, 3)}
+    ways = {name: score_all(QualityModel.load(directory, runtime=name), photos) for name in ("torch", *graph_runtimes())}
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(
+            [python, "-c", _PYIQA, options.backbone, *map(str, photos)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        ) as theirs,
+    ):
+        assert theirs.stdin is not None
+        assert theirs.stdout is not None
+        asked, answers = theirs.stdin, theirs.stdout
+
+        def one_turn() -> None:
+            asked.write("\n")
+            asked.flush()
+            if not answers.readline():
+                raise BrokenPipeError
+
+        try:
+            speeds = in_turns({**ways, "pyiqa": one_turn}, len(photos), options.rounds)
+        except BrokenPipeError:
+            said.seek(0)
+            return {"left_out": f"pyiqa could not be run: {(said.read().strip().splitlines() or ['no word'])[-1][:200]}"}
+        asked.close()
     return {"side": PYIQA_SIDE, "images_per_second": speeds, "times_pyiqa": _times(speeds, "pyiqa")}
 
 
