@@ -1,15 +1,23 @@
-"""``python -m iqakit``: the program, where its own script is not on the path."""
+"""The program: ``python -m iqakit``, and what its script ``iqakit`` calls."""
 
 from __future__ import annotations
 
 import sys
 
-if __name__ == "__main__":
-    try:
-        from iqakit.cli.app import main
 
-        code = main()
-    except KeyboardInterrupt:  # while the program itself was still being loaded
+def main() -> int:
+    """Load the program and run it; gives its exit code.
+
+    An interruption while modules are still being loaded is one line as well, so nothing may be loaded before the ``try``.
+    """
+    try:
+        from iqakit.cli.app import main as run
+
+        return run()
+    except KeyboardInterrupt:
         sys.stderr.write("error: interrupted\n")
-        code = 130
-    sys.exit(code)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

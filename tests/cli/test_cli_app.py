@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,42 @@ def test_the_package_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "iqakit", "datasets", "lst"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: no command of iqakit datasets is named 'lst'")
+
+
+def script_target() -> str:
+    """What the installed script calls, as MODULE:FUNCTION."""
+    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    target = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["scripts"]["iqakit"]
+    assert isinstance(target, str)
+    return target
+
+
+def test_nothing_is_loaded_before_the_script_can_be_interrupted() -> None:
+    module, _, function = script_target().partition(":")
+    code = (
+        f"import sys; from {module} import {function}\n"
+        f"print([m for m in {(*HEAVY, 'typer', 'click', 'rich', 'iqakit.cli')!r} if m in sys.modules])\n"
+        f"sys.argv = ['iqakit', '--version']; sys.exit({function}())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"[]\niqakit {__version__}\n"
+
+
+@pytest.mark.parametrize("module", ["iqakit.cli.app", "typer", "iqakit.cli.output"])
+def test_an_interruption_while_modules_load_is_one_line(module: str) -> None:
+    source, _, function = script_target().partition(":")
+    code = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        f"from {source} import {function}\n"
+        f"sys.exit({function}())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
 
 
 @pytest.mark.skipif(not Path("/bin/sh").exists(), reason="no shell that can close streams")
