@@ -38,7 +38,7 @@ class UnknownNameError(IqakitError, LookupError):
     """A part, task, set or model was asked for by a name that nobody offers."""
 
     @classmethod
-    def of(cls, kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
+    def of(cls, kind: str, name: str, known: Iterable[str], hint: str = "", *, every: bool = False) -> UnknownNameError:
         """Build the error with near matches.
 
         Args:
@@ -46,13 +46,14 @@ class UnknownNameError(IqakitError, LookupError):
             name: The name asked for.
             known: The names there are.
             hint: What else to do, a sentence.
+            every: List the names there are also where some are near.
         """
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
         if near:
-            found = f"did you mean {', '.join(near)}?"
+            found = f"did you mean {', '.join(near)}?" + (f" there are: {shown}" if every else "")
         elif names:
-            shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
             found = f"there are: {shown}"
         else:
             found = "there are none"

@@ -147,7 +147,7 @@ def find_method(name: str) -> AdapterEntry:
             f"{name} learns from scores and cannot adapt to unscored images; test-time methods are: "
             f"{', '.join(method_names()) or 'none'}"
         )
-    catalog_error = UnknownNameError.of("test-time method", name, [NONE, AUTO, *method_names()])
+    catalog_error = UnknownNameError.of("test-time method", name, [NONE, AUTO, *method_names()], every=True)
     # A name that two plugins claim, or whose plugin is set aside, has a better story than that it does not exist.
     if any(conflict.kind == "adapter" and conflict.name == name for conflict in catalog().conflicts):
         catalog().adapter(name)

@@ -22,7 +22,7 @@ from iqakit.pipeline.adaptation_request import AUTO, DEFAULT_BATCH, AdaptationRe
 from iqakit.pipeline.adapter_choice import PARENT
 from iqakit.pipeline.adapting import KEEP, BatchAdapter, belongs_to
 from iqakit.pipeline.fitting import SilentProgress
-from iqakit.pipeline.model import DEFAULT_COMBINER, QualityModel
+from iqakit.pipeline.model import DEFAULT_COMBINER, QualityModel, check_several
 from iqakit.pipeline.provenance import versions
 from iqakit.pipeline.scored import Scored, make_request
 from iqakit.pipeline.test_time_batches import Window, batches_of, source_figures, windows_of
@@ -104,9 +104,11 @@ def adapt(
 
     Raises:
         UnknownNameError: The method, a setting or the task is unknown.
-        ConfigurationError: No image could be scored, no batch could be adapted to, or a value makes no sense.
+        ConfigurationError: One image was given, not several, none could be scored, no batch could be adapted to, or a
+            value makes no sense.
         StorageError: The file could not be written.
     """
+    check_several(images, "adapt", "a list of images")
     named = {name: str(value) for name, value in (settings or {}).items()}
     request = make_adaptation_request(tta, named, batch=batch, mode="online", order=order, seed=seed, reset=0)
     if request is None or tta == AUTO:

@@ -66,6 +66,17 @@ class ModelFacts:
     preprocessing: Preprocessing
 
 
+def check_several(images: object, taker: str, hint: str) -> None:
+    """See that images are several; a text is also a sequence of letters, each of which could be a path.
+
+    Raises:
+        ConfigurationError: They are one path, or the bytes of one image.
+    """
+    if isinstance(images, str | bytes | os.PathLike):
+        shown = f"{len(images)} bytes" if isinstance(images, bytes) else repr(os.fspath(images))
+        raise ConfigurationError(f"{taker} takes several images, and was given one: {shown}; give {hint}")
+
+
 class QualityModel:
     """Scores images. ``QualityModel.load`` makes one.
 
@@ -158,6 +169,9 @@ class QualityModel:
         made = cls(name, version, directory, facts, parts, graphs)
         made.replaced = replacing is not None
         return made
+
+    def __repr__(self) -> str:
+        return f"<QualityModel {self.version}: tasks {', '.join(self.tasks)}; runtime {self.runtime}>"
 
     @property
     def runtime(self) -> str:
@@ -289,13 +303,7 @@ class QualityModel:
             UnknownNameError: The combiner, the task, the method or a setting is unknown.
             ConfigurationError: One image was given, not several.
         """
-        one: object = images
-        if isinstance(one, str | bytes | os.PathLike):
-            # A text is also a sequence of letters, each of which could be a path.
-            shown = f"{len(one)} bytes" if isinstance(one, bytes) else repr(os.fspath(one))
-            raise ConfigurationError(
-                f"score_many takes several images, and was given one: {shown}; give [image], or use score"
-            )
+        check_several(images, "score_many", "[image], or use score")
         named = {name: str(value) for name, value in (tta_settings or {}).items()}
         adaptation = make_adaptation_request(
             tta, named, batch=tta_batch, mode=tta_mode, order=tta_order, seed=tta_seed, reset=tta_reset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +109,10 @@ def test_nothing_is_written_where_nothing_is_believed(
         iqakit.adapt(model, photos[:2], "trick", output=path, settings={"do": "skip"}, task="first")
     with pytest.raises(ConfigurationError, match=r"none of the 1 images can be scored; the first: .*absent\.png"):
         iqakit.adapt(model, [tmp_path / "absent.png"], "trick", output=path, task="first")
+    for one, shown in (("photos", "'photos'"), (photos[0], repr(str(photos[0]))), (b"abc", "3 bytes")):
+        message = f"adapt takes several images, and was given one: {shown}; give a list of images"
+        with pytest.raises(ConfigurationError, match=re.escape(message) + "$"):
+            iqakit.adapt(model, one, "trick", output=path)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="there is nothing to adapt to"):
         iqakit.adapt(model, [], "trick", output=path)
     with pytest.raises(ConfigurationError, match="adapt needs the name of a test-time method, not 'auto'"):

@@ -135,6 +135,13 @@ def test_one_path_is_not_taken_for_many(two_tasks: Path, photos: list[Path]) -> 
             model.score_many(one)
 
 
+def test_a_model_says_what_it_is(two_tasks: Path) -> None:
+    model = QualityModel.load(two_tasks)
+    assert model.version.startswith(f"{model.name}@")
+    assert repr(model) == f"<QualityModel {model.version}: tasks {', '.join(model.tasks)}; runtime torch>"
+    assert len(model.tasks) == 2
+
+
 def test_oracle_without_a_task_says_what_to_give(two_tasks: Path, photos: list[Path]) -> None:
     with pytest.raises(ConfigurationError, match="--task"):
         QualityModel.load(two_tasks).score(photos[0], combiner="oracle")
