@@ -165,6 +165,9 @@ def _bars(console: Console, unit: str) -> RichProgress:
         TextColumn("{task.fields[note]}", markup=False),
         console=console,
         transient=True,
+        # Results go past the bars where both are on a terminal. Elsewhere, in a file or a pipe, rich must not catch them:
+        # it would print them on its own console, which is standard error.
+        redirect_stdout=sys.stdout.isatty(),
     )
 
 

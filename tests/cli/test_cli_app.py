@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import resource
 import subprocess
@@ -351,3 +352,27 @@ def test_no_bar_is_drawn_for_those_who_want_quiet() -> None:
     console = Console(file=io.StringIO(), force_terminal=True)
     assert Terminal(_console=console).draws
     assert not Terminal(quiet=True, _console=console).draws
+
+
+def test_results_reach_their_file_while_bars_are_shown(tmp_path: Path) -> None:
+    """Standard error is a terminal, standard output is a file."""
+    pty = pytest.importorskip("pty")
+    code = (
+        "import sys\n"
+        "from iqakit.cli.output import Terminal\n"
+        "with Terminal().progress() as progress:\n"
+        "    progress.start('scoring', 2)\n"
+        "    sys.stdout.write('[1]\\n')\n"
+        "    progress.advance()\n"
+    )
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    with (tmp_path / "rows.json").open("wb") as rows:
+        done = subprocess.run([sys.executable, "-c", code], stdout=rows, stderr=slave, env=environment, check=True)
+    os.close(slave)
+    shown = os.read(master, 10_000)
+    os.close(master)
+    assert done.returncode == 0
+    assert b"scoring" in shown  # there was a bar
+    assert b"[1]" not in shown
+    assert (tmp_path / "rows.json").read_text() == "[1]\n"
