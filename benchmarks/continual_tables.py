@@ -149,6 +149,31 @@ def orders(backbone: str) -> Callable[[], str]:
     return made
 
 
+def seeds(backbone: str) -> Callable[[], str]:
+    """Figures of every seed along the given order, under the gate, of methods with more than one."""
+
+    def made() -> str:
+        found: dict[str, dict[int, float]] = {}
+        for run in runs(backbone, "own", "given", "given-seed-1", "separate"):
+            if run["combiner"] == "kmeans" and run["order_name"] == "given" and run["msrcc"] is not None:
+                found.setdefault(run["adapter"], {}).setdefault(run["seed"], run["msrcc"])
+        several = {name: figures for name, figures in found.items() if len(figures) > 1}
+        rows = sorted(several.items(), key=lambda item: -_mean(list(item[1].values())))
+        return table(
+            ("method", "mSRCC under the gate, by seed", "mean"),
+            (
+                (
+                    f"`{name}`",
+                    ", ".join(_figure(figures[seed]) for seed in sorted(figures)),
+                    _figure(_mean(list(figures.values()))),
+                )
+                for name, figures in rows
+            ),
+        )
+
+    return made
+
+
 def ablations(groups: Sequence[tuple[str, str]]) -> Callable[[], str]:
     """``tsn`` with one setting changed: test figures under the gate and under the oracle, order given, seed 0."""
 
@@ -202,6 +227,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "continual-reverse": streams("lite0", "reverse"),
     "continual-last": last_rows("lite0", "given"),
     "continual-orders": orders("lite0"),
+    "continual-seeds": seeds("lite0"),
     "continual-resnet": streams("resnet18", "given"),
     "continual-gate": ablations(GATE_ABLATIONS),
     "continual-learning": ablations(LEARNING_ABLATIONS),

@@ -20,8 +20,6 @@ from iqakit.functional.preference import (
 )
 from iqakit.functional.regression import centred_smooth_l1_loss, plcc_loss
 
-__all__ = ["Batch", "PairSettings", "TrainingPairs"]
-
 
 class PairSettings(Protocol):
     """The settings that ``TrainingPairs`` reads; ``TsnConfig`` says what each means."""

@@ -78,6 +78,11 @@ PUBLIC: dict[str, set[str]] = {
             "run_checks",
         ),
     },
+    "iqakit.adapters.epoch_training": {
+        *("SAVE_EVERY", "BestEpoch", "EpochTraining", "Learner", "Step", "StepGenerators", "json_record", "one_cycle"),
+    },
+    "iqakit.adapters.training_images": {"MEMORY_BUDGET", "TrainingImages", "crop_side", "human_scores"},
+    "iqakit.adapters.training_passes": {"head_inputs", "over_whole_images", "validation_srcc"},
     "iqakit.reporting.html_report": {"ReportWriter", "write_report"},
     "iqakit.reporting.plots": {"draw_continual"},
     "iqakit.reporting.quality_map": {"map_png", "write_map"},
