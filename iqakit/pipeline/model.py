@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iqakit.contracts import Preprocessing
-from iqakit.errors import ConfigurationError, ImageError, StorageError, UnknownNameError
-from iqakit.imaging.batching import Failed, Prepared, stream
-from iqakit.imaging.decoding import ImageSource, describe
+from iqakit.errors import ConfigurationError, StorageError, UnknownNameError
+from iqakit.imaging.batching import stream
+from iqakit.imaging.decoding import ImageSource
 from iqakit.imaging.preprocessing import preprocessing_from_json
 from iqakit.pipeline.adaptation_request import (
     DEFAULT_BATCH,
@@ -22,9 +22,9 @@ from iqakit.pipeline.adaptation_request import (
     make_adaptation_request,
 )
 from iqakit.pipeline.graph_path import GraphPath, Say
+from iqakit.pipeline.row_stream import RowStream, decoding_threads
 from iqakit.pipeline.rows import ScoreRow
-from iqakit.pipeline.scored import Request, Scored, row_of
-from iqakit.pipeline.side_by_side import side_by_side
+from iqakit.pipeline.scored import Request
 from iqakit.pipeline.skipping import DEFAULT_SKIP_BELOW, Cost, check_skip_below
 from iqakit.pipeline.zoo import pull_to_use
 from iqakit.pipeline.zoo_local import bundled_models as bundled_models  # offered here too
@@ -47,8 +47,6 @@ DEFAULT_COMBINER = "kmeans"
 DEFAULT_MODEL = "default"
 LOCAL_MODEL = Path("iqakit_model")
 _GPU_BATCH = 16
-# One thread would leave the network waiting for large photos; many more than the cores that decode would only hold memory.
-_FEWEST_WORKERS, _MOST_WORKERS = 2, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +324,7 @@ class QualityModel:
         size = 1
         if self._graphs is None and self.parts.device != "cpu":
             size = batch_size or _GPU_BATCH
-        return self._rows(images, request, _decoding_threads(workers), size, on_error, max_pixels)
+        return self._rows(images, request, decoding_threads(workers), size, on_error, max_pixels)
 
     def score_windows(
         self,
@@ -357,7 +355,7 @@ class QualityModel:
         request = self._request(combiner, task, settings, on_error, skip_below)
         from iqakit.pipeline.test_time_scoring import adapted_rows
 
-        threads = _decoding_threads(workers)
+        threads = decoding_threads(workers)
         return adapted_rows(self, windows, adaptation, request, workers=threads, on_error=on_error, max_pixels=max_pixels)
 
     def _request(
@@ -399,62 +397,11 @@ class QualityModel:
     ) -> Iterator[ScoreRow]:
         limit = {} if max_pixels is None else {"max_pixels": max_pixels}
         items = stream(images, self.preprocessing, workers=workers, **limit)
-        if self._graphs is not None:
-            # Cores that each work on an image of their own get more done than cores that share one.
-            threads = usable_cores() if workers and not self._graphs.left else 1
-            yield from side_by_side(lambda item: self._row(item, request, on_error), items, threads)
-            return
-        waiting: list[Prepared | Failed] = []
-        for item in items:
-            if isinstance(item, Failed) and on_error == "fail":
-                yield from self._finish(waiting, request)
-                raise item.error
-            waiting.append(item)
-            if len(waiting) >= size:
-                yield from self._finish(waiting, request)
-                waiting = []
-        yield from self._finish(waiting, request)
-
-    def _row(self, item: Prepared | Failed, request: Request, on_error: str) -> ScoreRow:
-        """The row of one image."""
-        if isinstance(item, Failed):
-            if on_error == "fail":
-                raise item.error
-            return self._error_row(item.source, str(item.error))
-        return self._group_rows([item], request)[0]
-
-    def _finish(self, items: Sequence[Prepared | Failed], request: Request) -> list[ScoreRow]:
-        """Rows of some images, in order; images of one size run together."""
-        groups: dict[tuple[int, ...], list[int]] = {}
-        rows: dict[int, ScoreRow] = {}
-        for index, item in enumerate(items):
-            if isinstance(item, Failed):
-                rows[index] = self._error_row(item.source, str(item.error))
-            else:
-                groups.setdefault(tuple(item.image.shape), []).append(index)
-        for members in groups.values():
-            prepared = [item for item in (items[index] for index in members) if isinstance(item, Prepared)]
-            rows |= zip(members, self._group_rows(prepared, request), strict=True)
-        return [rows[index] for index in range(len(items))]
-
-    def _group_rows(self, prepared: Sequence[Prepared], request: Request) -> list[ScoreRow]:
-        """Rows of images of one size. What is too large for the device, even alone, becomes an error row."""
-        scorer = self.parts if self._graphs is None else self._graphs
-        try:
-            found: list[Scored] = scorer.score_group([item.image for item in prepared], request)
-        except ImageError as error:
-            if len(prepared) == 1:
-                return [self._error_row(prepared[0].source, f"{describe(prepared[0].source)}: {error}")]
-            return [row for item in prepared for row in self._group_rows([item], request)]
-        return [row_of(item, figures, self.tasks, self.version) for item, figures in zip(prepared, found, strict=True)]
-
-    def _error_row(self, source: ImageSource, error: str) -> ScoreRow:
-        return ScoreRow(describe(source), "error", self.version, error=error)
-
-
-def _decoding_threads(asked: int | None) -> int:
-    """How many threads decode: as asked, else about as many as there are cores."""
-    return min(max(usable_cores(), _FEWEST_WORKERS), _MOST_WORKERS) if asked is None else asked
+        if self._graphs is None:
+            return RowStream(self.parts, self.tasks, self.version, request, on_error).in_batches(items, size)
+        # Cores that each work on an image of their own get more done than cores that share one.
+        threads = usable_cores() if workers and not self._graphs.left else 1
+        return RowStream(self._graphs, self.tasks, self.version, request, on_error).side_by_side(items, threads)
 
 
 class _Once:
