@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from iqakit.pipeline.test_time_batches import Window
 
 WHEN_IT_HELPS = (
-    "Over twelve pairs of tasks auto gained .005 SRCC on average and lost at most .004; other methods gained up to .14, "
-    "lost up to .27, and lose most where the images are like those learned from: compare with source_score."
+    "With the default model, over twelve pairs of tasks, auto gained .005 SRCC on average and lost at most .004; other "
+    "methods gained up to .14, lost up to .27, and lose most where the images are like those learned from: compare with "
+    "source_score."
 )
 """One sentence that ends the help of ``--tta``."""
 BATCH_HELP = "With --tta: images that the model adapts to together, at most."
