@@ -1,9 +1,10 @@
 """Does a model of the zoo behave: are clean photos above their own damaged copies, and do scores fall with the damage?
 
-    python benchmarks/behaviour.py --data DIRECTORY [--models default compression] [--limit 12]
+    python benchmarks/behaviour.py --data DIRECTORY [--models default compression] [--limit 12] [--split test]
 
 Takes the test photos of ``biq2021-unsplash`` that people scored highest, and the two photos that come with scikit-learn:
-sharp photos that no model has learned from. First: how often a photo scores above its own strong blur, noise, JPEG and
+sharp photos that no model has learned from. ``--split val`` looks at validation photos instead and writes nothing, for
+choosing how to train. First: how often a photo scores above its own strong blur, noise, JPEG and
 downscaling (to a quarter and back up). Then: mean score at each of five levels of 25 kinds of degradation. Writes
 ``benchmarks/results/behaviour.json``, from which ``benchmarks/tables.py`` makes the docs' tables.
 """
@@ -21,10 +22,11 @@ from torch import Tensor
 import iqakit
 from iqakit.datasets.practice import photo_files
 from iqakit.datasets.score_table import open_score_table
-from iqakit.datasets.synthetic import LEVELS, SyntheticTask, check_monotone
+from iqakit.datasets.synthetic import SyntheticTask, check_monotone
 from iqakit.functional import degradations
 from iqakit.imaging import codecs
 from iqakit.imaging.decoding import decode
+from iqakit.imaging.degrading import LEVELS
 from iqakit.imaging.tensors import resize_to
 from iqakit.storage.results import write_json
 
@@ -45,11 +47,12 @@ STRONG: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 }
 
 
-def photos_of(data: Path, limit: int) -> list[Path]:
-    """Sharp photos: the best of a test split, and scikit-learn's two."""
-    dataset = open_score_table(data / "biq2021-unsplash", "test")
+def photos_of(data: Path, split: str, limit: int) -> list[Path]:
+    """Sharp photos: the best of a split, and beside test photos scikit-learn's two."""
+    dataset = open_score_table(data / "biq2021-unsplash", split)
     ranked = sorted(range(len(dataset)), key=lambda index: -dataset.sample(index).score)[:limit]
-    return [path for path in map(dataset.path, ranked) if path is not None] + list(photo_files())
+    best = [path for path in map(dataset.path, ranked) if path is not None]
+    return best + list(photo_files()) if split == "test" else best
 
 
 def clean_above(score: Callable[[Tensor], float], photos: Sequence[Path]) -> dict[str, list[float]]:
@@ -96,11 +99,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=["default", "compression"])
     parser.add_argument("--limit", type=int, default=12)
+    parser.add_argument("--split", choices=("test", "val"), default="test")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    photos = photos_of(options.data, options.limit)
+    photos = photos_of(options.data, options.split, options.limit)
     models = {Path(name).name: measure(name, photos) for name in options.models}
-    write_json(options.results / "behaviour.json", {"photos": len(photos), "models": models})
+    if options.split == "test":
+        write_json(options.results / "behaviour.json", {"photos": len(photos), "models": models})
     for name, found in models.items():
         for kind, share in found["above"].items():
             print(f"{name}: photo above its copy ({kind}): {share:.0%} of {len(photos)}")

@@ -1,6 +1,6 @@
 """Fit methods on the three BIQ2021 tasks in order and measure them on the fixed test splits.
 
-    python benchmarks/biq2021.py --data DIRECTORY [--methods linear linear-embedding tsn] [--runs runs]
+    python benchmarks/biq2021.py --data DIRECTORY [--methods linear linear-embedding tsn tsn-ladders] [--runs runs]
 
 DIRECTORY holds ``biq2021-gallery``, ``biq2021-capture`` and ``biq2021-unsplash``, each with ``scores.csv``;
 ``tid2013-mini`` and ``live-mini`` beside them are scored as sets that no task has seen. Models go to ``--runs`` (a cut run
@@ -35,7 +35,9 @@ METHODS: dict[str, tuple[str, dict[str, str]]] = {
     "linear": ("linear", {}),
     "linear-embedding": ("linear", {"features": "embedding"}),
     "tsn": ("tsn", {"precision": "bfloat16"}),
+    "tsn-ladders": ("tsn", {"precision": "bfloat16", "ladders": "16"}),
 }
+"""The last is how ``model_zoo/default`` is trained."""
 RESULTS = Path(__file__).parent / "results"
 
 

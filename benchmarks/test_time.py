@@ -32,9 +32,9 @@ from torch import Tensor
 import iqakit
 from iqakit.adapters.training_images import human_scores
 from iqakit.datasets.score_table import open_score_table
-from iqakit.datasets.synthetic import degrade
 from iqakit.functional.bootstrap import bootstrap_interval, bootstrap_values, percentile_interval
 from iqakit.functional.correlation import plcc, srcc
+from iqakit.imaging.degrading import degrade
 from iqakit.imaging.tensors import prepare
 from iqakit.pipeline.model import QualityModel
 from iqakit.pipeline.test_time_records import Sources, batch_records

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from iqakit.datasets.practice import photo_files
-from iqakit.datasets.synthetic import degrade
 from iqakit.imaging.decoding import decode
+from iqakit.imaging.degrading import degrade
 
 KINDS = (("as-it-is", None, 0), ("blurred", "gaussian-blur", 4), ("noisy", "white-noise", 4), ("blocky", "jpeg", 4))
 

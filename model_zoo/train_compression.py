@@ -20,7 +20,8 @@ import torch
 from PIL import Image
 
 from iqakit.datasets.score_table import open_score_table
-from iqakit.datasets.synthetic import DEGRADATIONS, LEVELS, SyntheticTask
+from iqakit.datasets.synthetic import SyntheticTask
+from iqakit.imaging.degrading import DEGRADATIONS, LEVELS
 from iqakit.pipeline.fitting import fit_tasks
 from iqakit.storage.atomic import write_bytes_atomic, write_text_atomic
 
@@ -31,6 +32,8 @@ ORIGINALS = {"train": 240, "val": 60}
 """How many photos of a split stand undegraded beside them: about as many as there are copies of each level."""
 LEVELS_EACH = {"train": 1, "val": 2}
 """At how many levels each photo meets each kind, drawn from the seed."""
+SETTINGS = {"precision": "bfloat16", "crop": "256", "ladders": "16"}
+"""Of ``tsn``. The scores of the copies say how bad they are on the whole; ladders hold each kind's levels in order."""
 
 
 class Lines:
@@ -107,7 +110,7 @@ def main() -> None:
     report = fit_tasks(
         [write_images(options.data, options.work, options.seed)],
         adapter=options.adapter,
-        settings={"precision": "bfloat16", "crop": "256"} if options.adapter == "tsn" else {},
+        settings=SETTINGS if options.adapter == "tsn" else {},
         task=TASK,
         model=options.output,
         scale=(1.0, 6.0),

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from iqakit.adapters.settings import LinearConfig
+from iqakit.adapters.severity_ladders import learn_ladders
 from iqakit.adapters.training_images import human_scores
+from iqakit.adapters.training_passes import head_inputs
 from iqakit.contracts import Adapter, Dataset, FitContext, FitResult
 from iqakit.errors import TrainingError
 from iqakit.functional.correlation import srcc
@@ -84,12 +87,18 @@ class LinearProbe:
         self.config = config
 
     def fit(self, context: FitContext) -> FitResult:
-        """Solve for the head. Takes seconds; uses no randomness and no checkpoint."""
-        kind = self.config.features
+        """Solve for the head. Takes seconds, and passes over degraded copies; uses no randomness and no checkpoint."""
+        kind, ladders = self.config.features, self.config.ladders
         inputs = head_input(context.train_features, kind)
         weight, bias, penalty = ridge_head(inputs, context.train, self.config.penalty)
-        checked = head_input(context.validation_features, kind).double() @ weight.double()
-        figure = float(srcc(checked, human_scores(context.validation).double()))
+        history = [self._record(context, weight)]
+        if ladders:
+            module = context.backbone.module
+            found = learn_ladders(context, weight, inputs, lambda image: head_inputs(module, {}, image, kind), ladders)
+            # The mean output on the training images stays.
+            bias = bias + inputs.mean(0) @ (weight - found.weight)
+            weight = found.weight
+            history.append({**self._record(context, weight), "ladders": ladders, "steps_down": found.after})
         adapter = Adapter(
             task=context.task,
             method="linear",
@@ -103,4 +112,8 @@ class LinearProbe:
             preprocessing=context.preprocessing,
             config=asdict(replace(self.config, penalty=penalty)),
         )
-        return FitResult(adapter, history=[{"epoch": 0, "validation_srcc": figure}])
+        return FitResult(adapter, history=history)
+
+    def _record(self, context: FitContext, weight: Tensor) -> dict[str, Any]:
+        checked = head_input(context.validation_features, self.config.features).double() @ weight.double()
+        return {"epoch": 0, "validation_srcc": float(srcc(checked, human_scores(context.validation).double()))}

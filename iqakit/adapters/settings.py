@@ -15,14 +15,23 @@ class LinearConfig:
     Attributes:
         features: The head's input: every stage's statistics and the embedding, or the embedding alone.
         penalty: Ridge penalty; None: chosen by cross-validation on the training images.
+        ladders: How many good training photos are degraded by 25 kinds of fault at five levels each, for the finished
+            head to learn the known order of these copies; 0: none.
     """
 
     features: Literal["all-stages", "embedding"] = "all-stages"
     penalty: float | None = None
+    ladders: int = 0
 
     def __post_init__(self) -> None:
+        _check_ladders(self.ladders)
         if self.penalty is not None and not self.penalty > 0:
             raise ConfigurationError(f"penalty must be above 0, but it is {self.penalty}")
+
+
+def _check_ladders(count: int) -> None:
+    if not count >= 0:
+        raise ConfigurationError(f"ladders must be at least 0, but it is {count}")
 
 
 _PUBLISHED: dict[str, Any] = {
@@ -72,6 +81,8 @@ class TsnConfig:
             squared distance is added to the loss; 0: none.
         refit: Share in the finished head of ridge regression on the whole training images under the learned
             normalization, against the head learned from pairs, both scaled to outputs of one deviation; 0: none, 1: alone.
+        ladders: How many good training photos are degraded by 25 kinds of fault at five levels each, for the finished
+            head to learn the known order of these copies; 0: none.
         averaging: Decay a step of the running average of weights that is validated and kept; 0: the last weights.
         batch_size: Stage 2: images a batch (``"within-batch"``) or pairs a batch (``"sampled"``).
         warmup_batch_size: The same for stage 1.
@@ -98,6 +109,7 @@ class TsnConfig:
     weight_decay: float = 0.0
     anchor: float = 0.0
     refit: float = 0.5
+    ladders: int = 0
     averaging: float = 0.95
     batch_size: int = 16
     warmup_batch_size: int = 64
@@ -107,6 +119,7 @@ class TsnConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
+        _check_ladders(self.ladders)
         for name, least in (
             ("warmup_epochs", 0),
             ("epochs", 0),

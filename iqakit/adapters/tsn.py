@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 from iqakit.adapters.epoch_training import BestEpoch, EpochTraining, Step, StepGenerators, one_cycle
 from iqakit.adapters.linear_probe import ridge_head
 from iqakit.adapters.settings import TsnConfig
+from iqakit.adapters.severity_ladders import learn_ladders
 from iqakit.adapters.training_images import TrainingImages, crop_side
 from iqakit.adapters.training_passes import head_inputs, over_whole_images, validation_srcc
 from iqakit.adapters.tsn_loss import Batch, TrainingPairs
@@ -102,7 +103,9 @@ class _Training:
             self.training.check_start()
         with TrainingImages(self.context.train, self.context.preprocessing, self.context.workers) as self.images:
             best = self.training.run()
-        return self._result(self._refitted(best) if self.config.refit else best)
+        if self.config.refit or self.config.ladders:
+            best = self._finished(best)
+        return self._result(best)
 
     def _first_head(self) -> Tensor:
         kind, backbone = self.config.features, self.context.backbone
@@ -172,22 +175,40 @@ class _Training:
 
     # -- what comes of it ----------------------------------------------------------------------------------------------
 
-    def _refitted(self, best: BestEpoch) -> BestEpoch:
+    def _finished(self, best: BestEpoch) -> BestEpoch:
+        """What the head learns once normalization stays as it is, from whole images."""
+        data = self.context.train
+        what = f"fitting the head to {len(data)} images"
+        inputs = over_whole_images(self.context, data, what, lambda image: self._bare_inputs(image, best.tensors))
+        if self.config.refit:
+            best = self._refitted(best, inputs)
+        return self._with_ladders(best, inputs) if self.config.ladders else best
+
+    def _refitted(self, best: BestEpoch, inputs: Tensor) -> BestEpoch:
         """Let ridge regression on the finished features have its share in the head.
 
         The two heads err in different ways: one was held to the order of pairs of crops, the other to the scores of whole
         images, with a penalty chosen by cross-validation.
         """
-        data, share = self.context.train, self.config.refit
-        what = f"fitting the head to {len(data)} images"
-        inputs = over_whole_images(self.context, data, what, lambda image: self._bare_inputs(image, best.tensors))
-        learned, ridge = best.tensors[_HEAD].cpu(), ridge_head(inputs, data)[0]
+        share = self.config.refit
+        learned, ridge = best.tensors[_HEAD].cpu(), ridge_head(inputs, self.context.train)[0]
         scales = [(inputs @ head).std().clamp_min(1e-12) for head in (learned, ridge)]
         head = (1 - share) * learned / scales[0] + share * ridge / scales[1]
+        return self._with_head(best, head, "head refitted", {"refit": share})
+
+    def _with_ladders(self, best: BestEpoch, inputs: Tensor) -> BestEpoch:
+        """Let the head learn the order of degraded copies."""
+        count = self.config.ladders
+        head = best.tensors[_HEAD]
+        found = learn_ladders(self.context, head, inputs, lambda image: self._bare_inputs(image, best.tensors), count)
+        said = f"ladders learned, {found.before:.1%} to {found.after:.1%} of their steps lead down"
+        return self._with_head(best, found.weight, said, {"ladders": count, "steps_down": found.after})
+
+    def _with_head(self, best: BestEpoch, head: Tensor, said: str, record: Mapping[str, float]) -> BestEpoch:
         tensors = {**best.tensors, _HEAD: head.to(self.context.device)}
         figure = self.validate(tensors)
-        self.training.history.append({"epoch": best.epoch, "refit": share, "validation_srcc": figure})
-        self.context.progress.message(f"{self.context.task}: head refitted, validation SRCC {figure:.4f}")
+        self.training.history.append({"epoch": best.epoch, **record, "validation_srcc": figure})
+        self.context.progress.message(f"{self.context.task}: {said}, validation SRCC {figure:.4f}")
         return replace(best, tensors=tensors, figure=figure)
 
     def _result(self, best: BestEpoch) -> FitResult:

@@ -19,9 +19,10 @@ from torch import Tensor
 from iqakit.contracts.dataset import TaskFacts
 from iqakit.datasets.sources import PRACTICE_NAME
 from iqakit.datasets.splits import DEFAULT_RATIOS, SPLITS, split_by_content
-from iqakit.datasets.synthetic import SyntheticTask, find_degradation
+from iqakit.datasets.synthetic import SyntheticTask
 from iqakit.errors import ConfigurationError, DataError
 from iqakit.imaging.decoding import decode
+from iqakit.imaging.degrading import find_degradation
 
 PHOTOS = ("china.jpg", "flower.jpg")
 CROP = 160

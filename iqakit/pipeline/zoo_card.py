@@ -119,8 +119,8 @@ def _data(adapters: Sequence[Adapter], facts: CardFacts) -> list[str]:
     split = facts.split or "As the data's own table says, else drawn by content with the seed."
     lines += [
         "",
-        f"Split: {split} Validation images were used to choose the best epoch and to calibrate the 0-100 scale, so their "
-        "SRCC is a little optimistic.",
+        f"Split: {split} Validation images were used to calibrate the 0-100 scale and, where not the last epoch is kept, "
+        "to choose the best, so their SRCC is a little optimistic.",
     ]
     return lines
 

@@ -133,7 +133,9 @@ def test_repeats_under_one_seed_and_differs_under_another(context: Callable[...,
     assert not same(runs[0], runs[2])
 
 
-@pytest.mark.parametrize("config", [replace(QUICK, averaging=0.9), replace(PUBLISHED, warmup_epochs=1)])
+@pytest.mark.parametrize(
+    "config", [replace(QUICK, averaging=0.9), replace(PUBLISHED, warmup_epochs=1), replace(QUICK, refit=0.5, ladders=1)]
+)
 def test_a_killed_run_goes_on_to_what_an_uncut_run_gives(
     context: Callable[..., FitContext], tmp_path: Path, config: TsnConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

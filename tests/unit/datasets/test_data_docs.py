@@ -11,8 +11,8 @@ import pytest
 from iqakit.datasets.checking import DatasetReport
 from iqakit.datasets.practice import open_practice
 from iqakit.datasets.splits import PROTOCOLS, read_splits
-from iqakit.datasets.synthetic import DEGRADATIONS
 from iqakit.datasets.table_rows import read_rows
+from iqakit.imaging.degrading import DEGRADATIONS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "data.md").read_text(encoding="utf-8")
 

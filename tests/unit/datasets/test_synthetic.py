@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from iqakit.contracts import Dataset
-from iqakit.datasets.synthetic import DEGRADATIONS, LEVELS, SyntheticTask, check_monotone, degrade, find_degradation
+from iqakit.datasets.synthetic import SyntheticTask, check_monotone
 from iqakit.errors import ConfigurationError, ImageError, UnknownNameError
 from iqakit.imaging.decoding import decode
+from iqakit.imaging.degrading import DEGRADATIONS, LEVELS, degrade, find_degradation
 
 
 def folder_of_photos() -> Path:

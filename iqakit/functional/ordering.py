@@ -1,0 +1,77 @@
+"""Teaching a finished head orders that are known, without unlearning what it says of its images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from iqakit.errors import ConfigurationError
+
+_MOST_ROUNDS = 50
+"""Newton's method on this kind of problem ends after a handful of rounds; more would mean that it goes in circles."""
+
+
+def ordered_head(
+    inputs: Tensor, weight: Tensor, steps: Tensor, *, penalty: float, margin: float, importance: float
+) -> Tensor:
+    """The smallest change to a linear head that makes known steps lead up.
+
+    With X the centred inputs, minimises over the change c
+
+        |X c|^2 + penalty |c|^2 + importance N mean(max(0, margin - steps (weight + c))^2).
+
+    The first term keeps the head's outputs on its own images, up to a constant. Convex and piecewise quadratic, so
+    Newton's method, with a shorter step where a whole one does not help, ends at the minimum. Works in the span of the
+    rows where they are fewer than the columns.
+
+    Args:
+        inputs: Head inputs of N images, (N, D), float.
+        weight: The head, (D,).
+        steps: (K, D), K at least 1: head input of the image that is surely better, less that of the other.
+        penalty: Positive.
+        margin: By how much the better image should be ahead, in units of the head's outputs; not negative.
+        importance: How much all steps together count against all images together; not negative.
+
+    Returns:
+        The changed weight, (D,), float64.
+
+    Raises:
+        ConfigurationError: Widths differ, there is no step, or a number is out of its range.
+    """
+    width = int(weight.numel())
+    if inputs.dim() != 2 or steps.dim() != 2 or not len(steps) or not inputs.shape[1] == steps.shape[1] == width:
+        raise ConfigurationError(
+            f"inputs and steps must be as wide as the head ({width}), with at least one step, but they are "
+            f"{tuple(inputs.shape)} and {tuple(steps.shape)}"
+        )
+    if not penalty > 0 or not margin >= 0 or not importance >= 0:
+        raise ConfigurationError(
+            f"the penalty must be above 0, margin and importance at least 0, but they are {penalty}, {margin}, {importance}"
+        )
+    x, d, start = inputs.double(), steps.double(), weight.double()
+    x = x - x.mean(0)
+    wanted = margin - d @ start  # how much the change has to add to each step
+    basis = None
+    if width > len(x) + len(d):
+        basis = torch.linalg.qr(torch.cat([x, d]).T).Q
+        x, d = x @ basis, d @ basis
+    share = importance * len(x) / len(d)
+    gram = x.T @ x + penalty * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+
+    def objective(change: Tensor) -> float:
+        return float(change @ gram @ change + share * (wanted - d @ change).clamp_min(0).square().sum())
+
+    change = torch.zeros(x.shape[1], dtype=x.dtype, device=x.device)
+    before = objective(change)
+    for _ in range(_MOST_ROUNDS):
+        short = d @ change < wanted
+        rows, lacking = d[short], wanted[short]
+        target = torch.linalg.solve(gram + share * rows.T @ rows, share * rows.T @ lacking)
+        length, after = 1.0, objective(target)
+        while after >= before and length > 1e-6:
+            length /= 2
+            after = objective(change + length * (target - change))
+        if not after < before * (1 - 1e-12):
+            break
+        change, before = change + length * (target - change), after
+    return start + (change if basis is None else basis @ change)

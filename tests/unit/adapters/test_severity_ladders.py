@@ -1,0 +1,172 @@
+"""Ladders: which photos, which copies, what the head learns of them and what it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from iqakit.adapters.linear_probe import LinearProbe, ridge_head
+from iqakit.adapters.settings import LinearConfig, TsnConfig
+from iqakit.adapters.severity_ladders import learn_ladders, photos_for_ladders
+from iqakit.adapters.tsn import TaskSpecificNormalization
+from iqakit.contracts import Adapter, Dataset, FitContext
+from iqakit.datasets.synthetic import SyntheticTask
+from iqakit.errors import ConfigurationError
+from iqakit.functional.heads import head_input, head_scores
+from iqakit.functional.overlay import overlay_call
+from iqakit.imaging.degrading import DEGRADATIONS, LEVELS
+from iqakit.imaging.tensors import prepare
+from iqakit.testing import make_backbone, make_fit_context
+
+QUICK = TsnConfig(crop=64, epochs=2, batch_size=8, precision="float32", head_start="shared", learning_rate=0.01)
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Any:
+    return make_backbone()
+
+
+@pytest.fixture
+def context(backbone: Any) -> FitContext:
+    return make_fit_context(backbone)
+
+
+class Scored:
+    """Scores alone, with numbers for images."""
+
+    def __init__(self, scores: list[float]) -> None:
+        self.scores = scores
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def sample(self, index: int) -> Any:
+        return type("Sample", (), {"score": self.scores[index]})
+
+
+@pytest.mark.parametrize(
+    ("scores", "count", "expected"),
+    [
+        ([3, 9, 1, 8, 2, 7, 4, 6], 2, [1, 3]),  # the best quarter, the best first
+        ([3, 9, 1, 8, 2, 7, 4, 6], 1, [1]),
+        ([float(index) for index in range(40)], 5, [39, 37, 35, 33, 31]),  # spread over it
+        ([float(index) for index in range(40)], 3, [39, 36, 33]),
+        ([1.0, 1.0, 1.0, 1.0, 1.0], 2, [0, 1]),  # of equal ones the first
+        ([5.0], 1, [0]),
+    ],
+)
+def test_photos_are_spread_over_the_best_quarter(scores: list[float], count: int, expected: list[int]) -> None:
+    assert photos_for_ladders(Scored(scores), count) == expected  # type: ignore[arg-type]
+
+
+def inputs_under(context: FitContext, tensors: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda image: head_input(overlay_call(context.backbone.module, tensors, image), "all-stages")
+
+
+def test_the_steps_are_those_of_a_synthetic_task(context: FitContext) -> None:
+    """Head inputs are taken of the photo and of all levels of all kinds, and the shares of steps are counted on them."""
+    seen: list[Tensor] = []
+    plain = inputs_under(context, {})
+
+    def watched(image: Tensor) -> Tensor:
+        found = plain(image)
+        seen.append(found[0])
+        return found
+
+    inputs = head_input(context.train_features, "all-stages")
+    weight = ridge_head(inputs, context.train)[0]
+    found = learn_ladders(context, weight, inputs, watched, 1)
+    photo = context.train.image(photos_for_ladders(context.train, 1)[0])
+    task = SyntheticTask([photo], levels=(0, *LEVELS))
+    assert len(seen) == len(task) == 1 + 25 * 5
+    fixed = [index for index in range(len(task)) if not is_random(str(task.recipe(index)[1]))]
+    assert len(fixed) > 60
+    for index in fixed:
+        image, _ = prepare(task.image(index), context.preprocessing)
+        assert torch.allclose(seen[index], plain(image[None])[0], atol=1e-6), task.recipe(index)
+    rungs = torch.stack(seen)
+    for share, head in ((found.before, weight), (found.after, found.weight)):
+        score = (rungs @ head).tolist()
+        down = [score[index] < (score[index - 1] if (index - 1) % 5 else score[0]) for index in range(1, 126)]
+        assert share == pytest.approx(np.mean(down), abs=0.01)
+
+
+def is_random(kind: str) -> bool:
+    if kind not in DEGRADATIONS:
+        return False
+    image, amount = torch.rand(3, 48, 48, generator=torch.Generator().manual_seed(0)), DEGRADATIONS[kind].amounts[-1]
+    made = [DEGRADATIONS[kind].apply(image, amount, torch.Generator().manual_seed(seed)) for seed in range(8)]
+    return any(not torch.equal(made[0], other) for other in made[1:])
+
+
+def share_down(adapter: Adapter, context: FitContext, data: Dataset) -> float:
+    """Of photos that were not learned from: the share of steps down their ladders that lead down."""
+    task = SyntheticTask([data.image(index) for index in range(3)], levels=(0, *LEVELS))
+    score = outputs(adapter, context, task)
+    right = [
+        score[index] < (score[index - 1] if task.recipe(index)[2] > 1 else score[index - index % 126])
+        for index in range(len(task))
+        if task.recipe(index)[2]
+    ]
+    return float(np.mean(right))
+
+
+def outputs(adapter: Adapter, context: FitContext, data: Any) -> np.ndarray:
+    found = []
+    for index in range(len(data)):
+        image, _ = prepare(data.image(index), context.preprocessing)
+        inputs = inputs_under(context, dict(adapter.tensors))(image[None])
+        bias = adapter.head_bias
+        found.append(float(head_scores(inputs, adapter.head_weight, bias, adapter.head_kind)))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("method", ["linear", "tsn"])
+def test_faults_that_no_image_has_are_learned_and_the_images_kept(backbone: Any, method: str) -> None:
+    adapters, histories = [], []
+    for ladders in (0, 4):
+        context = make_fit_context(backbone, epochs=None)
+        made: Any = (
+            LinearProbe(LinearConfig(ladders=ladders))
+            if method == "linear"
+            else TaskSpecificNormalization(replace(QUICK, ladders=ladders))
+        )
+        result = made.fit(context)
+        adapters.append(result.adapter)
+        histories.append(result.history)
+    before, after = (share_down(adapter, context, context.validation) for adapter in adapters)
+    assert after > before + 0.03  # a tiny network of random weights sees little of most faults
+    assert histories[1][-1]["steps_down"] > 0.7
+    kept = [outputs(adapter, context, context.train) for adapter in adapters]
+    assert np.corrcoef(kept[0], kept[1])[0, 1] > 0.95
+    assert all(torch.equal(adapters[0].tensors[name], adapters[1].tensors[name]) for name in adapters[0].tensors)
+    if method == "linear":
+        assert kept[1].mean() == pytest.approx(kept[0].mean(), abs=1e-4)
+    assert [record for record in histories[1] if "ladders" not in record] == histories[0]
+    assert histories[1][-1]["ladders"] == 4
+    assert adapters[1].config["ladders"] == 4
+
+
+def test_nothing_is_random(backbone: Any) -> None:
+    one, two = (LinearProbe(LinearConfig(ladders=1)).fit(make_fit_context(backbone, seed=seed)).adapter for seed in (1, 2))
+    assert torch.equal(one.head_weight, two.head_weight)
+
+
+def test_more_ladders_than_good_photos_are_refused(context: FitContext) -> None:
+    message = (
+        rf"ladders=500 asks for more photos than the best quarter of {len(context.train)} training images has; take at most"
+    )
+    with pytest.raises(ConfigurationError, match=message):
+        LinearProbe(LinearConfig(ladders=500)).fit(context)
+
+
+@pytest.mark.parametrize("config", [TsnConfig, LinearConfig])
+def test_fewer_than_none_are_refused(config: Any) -> None:
+    with pytest.raises(ConfigurationError, match="ladders must be at least 0, but it is -1"):
+        config(ladders=-1)
