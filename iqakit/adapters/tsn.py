@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from iqakit.adapters.epoch_training import BestEpoch, EpochTraining, Step, StepGenerators, one_cycle
 from iqakit.adapters.linear_probe import ridge_head
 from iqakit.adapters.settings import TsnConfig
-from iqakit.adapters.severity_ladders import learn_ladders
+from iqakit.adapters.severity_ladders import learn_ladders, photos_for_ladders
 from iqakit.adapters.training_images import TrainingImages, crop_side
 from iqakit.adapters.training_passes import head_inputs, over_whole_images, validation_srcc
 from iqakit.adapters.tsn_loss import Batch, TrainingPairs
@@ -81,6 +81,7 @@ class _Training:
                 "take another backbone, or --adapter linear"
             )
         self.side = crop_side(context.preprocessing, config.crop, "tsn")
+        photos_for_ladders(context.train, config.ladders)  # too many are refused now, not after the training
         generators = StepGenerators(context.generator)
         self.overlay = trainable_overlay(self.module, self.names)
         self.head = self._first_head().to(context.device).requires_grad_(True)
@@ -201,8 +202,7 @@ class _Training:
         count = self.config.ladders
         head = best.tensors[_HEAD]
         found = learn_ladders(self.context, head, inputs, lambda image: self._bare_inputs(image, best.tensors), count)
-        said = f"ladders learned, {found.before:.1%} to {found.after:.1%} of their steps lead down"
-        return self._with_head(best, found.weight, said, {"ladders": count, "steps_down": found.after})
+        return self._with_head(best, found.weight, "ladders learned", {"ladders": count, "steps_down": found.after})
 
     def _with_head(self, best: BestEpoch, head: Tensor, said: str, record: Mapping[str, float]) -> BestEpoch:
         tensors = {**best.tensors, _HEAD: head.to(self.context.device)}

@@ -158,12 +158,18 @@ def test_nothing_is_random(backbone: Any) -> None:
     assert torch.equal(one.head_weight, two.head_weight)
 
 
-def test_more_ladders_than_good_photos_are_refused(context: FitContext) -> None:
+@pytest.mark.parametrize(
+    "method", [LinearProbe(LinearConfig(ladders=500)), TaskSpecificNormalization(TsnConfig(ladders=500))]
+)
+def test_more_ladders_than_good_photos_are_refused_before_any_work(
+    context: FitContext, method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iqakit.adapters.epoch_training.EpochTraining.run", None)
     message = (
         rf"ladders=500 asks for more photos than the best quarter of {len(context.train)} training images has; take at most"
     )
     with pytest.raises(ConfigurationError, match=message):
-        LinearProbe(LinearConfig(ladders=500)).fit(context)
+        method.fit(context)
 
 
 @pytest.mark.parametrize("config", [TsnConfig, LinearConfig])
