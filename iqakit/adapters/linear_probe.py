@@ -87,7 +87,7 @@ class LinearProbe:
         self.config = config
 
     def fit(self, context: FitContext) -> FitResult:
-        """Solve for the head. Takes seconds, and passes over degraded copies; uses no randomness and no checkpoint."""
+        """Solve for the head. Takes seconds, with ladders minutes; uses no randomness and no checkpoint."""
         kind, ladders = self.config.features, self.config.ladders
         inputs = head_input(context.train_features, kind)
         weight, bias, penalty = ridge_head(inputs, context.train, self.config.penalty)

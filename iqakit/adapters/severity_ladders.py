@@ -95,17 +95,16 @@ def learn_ladders(
     with torch.inference_mode():
         for photo in photos:
             pixels = context.train.image(photo)
-            top = passed(pixels)
+            top, values = passed(pixels), pixels.float() / 255
             for number, kind in enumerate(kinds):
                 above = top
                 for level in LEVELS:
                     generator = Generator().manual_seed(photo * len(kinds) + number)
-                    copy = degrade(pixels.float() / 255, kind, level, generator)
+                    copy = degrade(values, kind, level, generator)
                     rung = passed((copy * 255).round().to(torch.uint8))
                     steps.append(above - rung)
                     above = rung
-    # Out of inference mode, whose tensors could not be used by what learns later.
-    ladder_steps = torch.stack(steps).clone()
+    ladder_steps = torch.stack(steps)
     own = weight.cpu()
     scale = (inputs.cpu() @ own).std().clamp_min(1e-12)
     changed = ordered_head(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iqakit.contracts import Preprocessing
-from iqakit.errors import ConfigurationError, StorageError, UnknownNameError
+from iqakit.errors import ConfigurationError, UnknownNameError
 from iqakit.imaging.batching import stream
 from iqakit.imaging.decoding import ImageSource
 from iqakit.imaging.preprocessing import preprocessing_from_json
@@ -22,13 +22,12 @@ from iqakit.pipeline.adaptation_request import (
     make_adaptation_request,
 )
 from iqakit.pipeline.graph_path import GraphPath, Say
+from iqakit.pipeline.model_finding import find_model
 from iqakit.pipeline.row_stream import RowStream, decoding_threads
 from iqakit.pipeline.rows import ScoreRow
 from iqakit.pipeline.scored import Request
 from iqakit.pipeline.skipping import DEFAULT_SKIP_BELOW, Cost, check_skip_below
-from iqakit.pipeline.zoo import pull_to_use
 from iqakit.pipeline.zoo_local import bundled_models as bundled_models  # offered here too
-from iqakit.pipeline.zoo_local import find_local, local_models
 from iqakit.plugins.catalog import catalog
 from iqakit.plugins.settings import make_config
 from iqakit.runtimes.choice import choose_runtime
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
     from iqakit.pipeline.torch_scoring import Outputs, TorchParts
 
 DEFAULT_COMBINER = "kmeans"
-DEFAULT_MODEL = "default"
-LOCAL_MODEL = Path("iqakit_model")
 _GPU_BATCH = 16
 
 
@@ -421,38 +418,3 @@ class _Once:
             directory, device, weights, precision, replacing = self._arguments
             self._parts = TorchParts.read(directory, resolve_device(device), weights, precision, replacing)
         return self._parts
-
-
-def find_model(model: str | os.PathLike[str] | None, say: Say | None = None) -> tuple[str, Path]:
-    """Which model is meant: its name and directory.
-
-    A directory wins over a name. A name is that of a pulled, a bundled or a package's model, else of one in the zoos of
-    ``IQAKIT_ZOO``, which is pulled. None: ``$IQAKIT_MODEL``, else ``./iqakit_model``, else the bundled default model.
-
-    Args:
-        model: What was asked for.
-        say: Takes a line about a model that is pulled; None: the log ``iqakit``.
-
-    Raises:
-        UnknownNameError: There is neither a directory nor a model of that name.
-        OfflineError: It would have to be pulled and cannot be.
-        StorageError: There is no such directory, or a pulled model is not what its index says.
-    """
-    asked: str | os.PathLike[str] | None = model or os.environ.get("IQAKIT_MODEL") or None
-    bundled = bundled_models()
-    if asked is None and not (LOCAL_MODEL / "model.json").exists() and DEFAULT_MODEL in bundled:
-        return DEFAULT_MODEL, bundled[DEFAULT_MODEL]
-    text = os.fspath(LOCAL_MODEL if asked is None else asked)
-    path = Path(text).expanduser()
-    if not path.is_dir() and not any(mark in text for mark in ("/", "\\")):
-        found = find_local(text) or (None if path.exists() else pull_to_use(text, say or logging.getLogger("iqakit").info))
-        if found is not None:
-            return found.name, found.directory
-    if path.exists():
-        return path.resolve().name or "model", path
-    told = "" if model or asked is None else "IQAKIT_MODEL names it; "
-    if any(mark in text for mark in ("/", "\\")):
-        raise StorageError(f"there is no model directory {text}; {told}make one with iqakit fit --model {text}")
-    known = {local.name for local in local_models()}
-    hint = f"({told}a model can also be a directory that iqakit fit made; iqakit zoo list shows what can be pulled)"
-    raise UnknownNameError.of("model", text, known, hint=hint)

@@ -18,7 +18,8 @@ import iqakit
 from iqakit.errors import ConfigurationError, ImageError, MismatchError, StorageError, UnknownNameError
 from iqakit.functional.calibration import expected_error
 from iqakit.pipeline.fitting import fit_tasks
-from iqakit.pipeline.model import QualityModel, bundled_models, find_model
+from iqakit.pipeline.model import QualityModel, bundled_models
+from iqakit.pipeline.model_finding import find_model
 
 
 @pytest.fixture(scope="module")

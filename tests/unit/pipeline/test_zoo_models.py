@@ -27,7 +27,8 @@ from iqakit.errors import (
     UnknownNameError,
 )
 from iqakit.pipeline import zoo_checks, zoo_push
-from iqakit.pipeline.model import QualityModel, find_model
+from iqakit.pipeline.model import QualityModel
+from iqakit.pipeline.model_finding import find_model
 from iqakit.pipeline.zoo import list_models, pull_model, remove_model, show_model, zoo_sources
 from iqakit.pipeline.zoo_checks import check_minimum
 from iqakit.pipeline.zoo_facts import FACTS_NAME, FIGURES_NAME, CardFacts, read_facts, read_figures

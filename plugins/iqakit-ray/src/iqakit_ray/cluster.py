@@ -240,7 +240,8 @@ def same_everywhere(model: str | None) -> str:
     Args:
         model: What the user gave.
     """
-    from iqakit.pipeline.model import bundled_models, find_model
+    from iqakit.pipeline.model import bundled_models
+    from iqakit.pipeline.model_finding import find_model
 
     name, directory = find_model(model)
     return name if bundled_models().get(name) == directory else str(Path(directory).resolve())
