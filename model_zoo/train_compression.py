@@ -32,7 +32,7 @@ ORIGINALS = {"train": 240, "val": 60}
 """How many photos of a split stand undegraded beside them: about as many as there are copies of each level."""
 LEVELS_EACH = {"train": 1, "val": 2}
 """At how many levels each photo meets each kind, drawn from the seed."""
-SETTINGS = {"precision": "bfloat16", "crop": "256", "ladders": "16"}
+SETTINGS = {"precision": "bfloat16", "crop": "256", "ladders": "32"}
 """Of ``tsn``. The scores of the copies say how bad they are on the whole; ladders hold each kind's levels in order."""
 
 

@@ -20,7 +20,7 @@ from iqakit.pipeline.fitting import fit_tasks
 from iqakit.storage.model_directory import read_model
 
 TASKS = ("biq2021-gallery", "biq2021-capture", "biq2021-unsplash")
-LADDERS = {"ladders": "16"}
+LADDERS = {"ladders": "32"}
 
 
 class Lines:

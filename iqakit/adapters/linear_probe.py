@@ -15,7 +15,6 @@ from torch import Tensor
 from iqakit.adapters.settings import LinearConfig
 from iqakit.adapters.severity_ladders import learn_ladders
 from iqakit.adapters.training_images import human_scores
-from iqakit.adapters.training_passes import head_inputs
 from iqakit.contracts import Adapter, Dataset, FitContext, FitResult
 from iqakit.errors import TrainingError
 from iqakit.functional.correlation import srcc
@@ -92,9 +91,10 @@ class LinearProbe:
         inputs = head_input(context.train_features, kind)
         weight, bias, penalty = ridge_head(inputs, context.train, self.config.penalty)
         history = [self._record(context, weight)]
+        copies = None
         if ladders:
-            module = context.backbone.module
-            found = learn_ladders(context, weight, inputs, lambda image: head_inputs(module, {}, image, kind), ladders)
+            found = learn_ladders(context, weight, inputs, {}, kind, ladders)
+            copies = found.copies
             # The mean output on the training images stays.
             bias = bias + inputs.mean(0) @ (weight - found.weight)
             weight = found.weight
@@ -112,7 +112,7 @@ class LinearProbe:
             preprocessing=context.preprocessing,
             config=asdict(replace(self.config, penalty=penalty)),
         )
-        return FitResult(adapter, history=history)
+        return FitResult(adapter, history=history, copies=copies)
 
     def _record(self, context: FitContext, weight: Tensor) -> dict[str, Any]:
         checked = head_input(context.validation_features, self.config.features).double() @ weight.double()

@@ -15,8 +15,8 @@ class LinearConfig:
     Attributes:
         features: The head's input: every stage's statistics and the embedding, or the embedding alone.
         penalty: Ridge penalty; None: chosen by cross-validation on the training images.
-        ladders: How many good training photos are degraded by 25 kinds of fault at five levels each, for the finished
-            head to learn the known order of these copies; 0: none.
+        ladders: How many good training photos are degraded by each of 25 kinds of fault at five levels, for the finished
+            head to learn the known order of these copies, and for the gate to know the faults; 0: none.
     """
 
     features: Literal["all-stages", "embedding"] = "all-stages"
@@ -81,8 +81,8 @@ class TsnConfig:
             squared distance is added to the loss; 0: none.
         refit: Share in the finished head of ridge regression on the whole training images under the learned
             normalization, against the head learned from pairs, both scaled to outputs of one deviation; 0: none, 1: alone.
-        ladders: How many good training photos are degraded by 25 kinds of fault at five levels each, for the finished
-            head to learn the known order of these copies; 0: none.
+        ladders: How many good training photos are degraded by each of 25 kinds of fault at five levels, for the finished
+            head to learn the known order of these copies, and for the gate to know the faults; 0: none.
         averaging: Decay a step of the running average of weights that is validated and kept; 0: the last weights.
         batch_size: Stage 2: images a batch (``"within-batch"``) or pairs a batch (``"sampled"``).
         warmup_batch_size: The same for stage 1.

@@ -8,16 +8,19 @@ Learning from Rankings for No-Reference Image Quality Assessment", ICCV 2017.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
 from iqakit.adapters.training_images import human_scores
-from iqakit.contracts import Dataset, FitContext
+from iqakit.contracts import Dataset, FeatureKind, Features, FitContext
 from iqakit.errors import ConfigurationError
+from iqakit.functional.heads import head_input
 from iqakit.functional.ordering import ordered_head
+from iqakit.functional.overlay import overlay_call
+from iqakit.functional.pooling import gate_features
 from iqakit.imaging.degrading import DEGRADATIONS, LEVELS, degrade
 from iqakit.imaging.tensors import prepare
 
@@ -27,6 +30,8 @@ MARGIN = 0.2
 """By how much each rung should be above the next, in standard deviations of the outputs on the training images."""
 IMPORTANCE = 10.0
 """How much all steps count against all training images. All three were chosen on validation images."""
+STRONG = (3, 4, 5)
+"""Levels of which combiners are told: there a gate sees more of the fault than of the photo."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +42,27 @@ class OrderedHead:
         weight: (D,), float32.
         before: Share of the steps of all ladders, 0-1, that led down before.
         after: The same of ``weight``.
+        copies: For combiners, as ``FitResult.copies``: one row a kind and level of ``STRONG``.
     """
 
     weight: Tensor
     before: float
     after: float
+    copies: tuple[Tensor, ...]
 
 
-def photos_for_ladders(data: Dataset, count: int) -> list[int]:
-    """Which training images to degrade: evenly spread over the best quarter by human score, the best first.
+def photos_for_ladders(data: Dataset, count: int) -> list[list[int]]:
+    """Which training images to degrade by each kind.
 
     A fault can mend a bad photo: brightening a dark one, sharpening a soft one. Only of good photos is the order known.
+    Kinds take different photos, as far as there are enough: what a head learns of few photos, it learns of their scenes.
 
     Args:
         data: The task's training images.
-        count: How many.
+        count: How many a kind.
+
+    Returns:
+        For each kind ``count`` different images, evenly spread over the best quarter by human score, the best first.
 
     Raises:
         ConfigurationError: The best quarter has fewer.
@@ -63,11 +74,19 @@ def photos_for_ladders(data: Dataset, count: int) -> list[int]:
             f"ladders={count} asks for more photos than the best quarter of {len(scores)} training images has; "
             f"take at most {len(best)}"
         )
-    return [best[place * len(best) // count] for place in range(count)]
+    kinds = len(DEGRADATIONS)
+    return [
+        [best[(place * kinds + kind) * len(best) // (count * kinds)] for place in range(count)] for kind in range(kinds)
+    ]
 
 
 def learn_ladders(
-    context: FitContext, weight: Tensor, inputs: Tensor, inputs_of: Callable[[Tensor], Tensor], count: int
+    context: FitContext,
+    weight: Tensor,
+    inputs: Tensor,
+    tensors: Mapping[str, Tensor],
+    kind: FeatureKind,
+    count: int,
 ) -> OrderedHead:
     """Change a head so that scores fall down the ladders of some training images; no randomness that is not fixed.
 
@@ -75,46 +94,84 @@ def learn_ladders(
         context: What the fit method was given.
         weight: The head, (D,).
         inputs: Head inputs of the training images, (N, D).
-        inputs_of: Gives the head input (1, D) of a prepared image (1, 3, h, w), on any device.
-        count: How many photos have ladders, one of each kind of degradation.
+        tensors: The adapter's, laid over the backbone; may be empty.
+        kind: What of the features the head sees.
+        count: How many photos are degraded by each kind.
 
     Raises:
         ConfigurationError: There are not so many good photos.
     """
-    photos = photos_for_ladders(context.train, count)
-    kinds = list(DEGRADATIONS)
-    context.progress.start(f"{context.task}: degraded copies of {count} photos", count * (1 + len(kinds) * len(LEVELS)))
-
-    def passed(pixels: Tensor) -> Tensor:
-        image, _ = prepare(pixels, context.preprocessing)
-        found = inputs_of(image[None].to(context.device))[0].cpu()
-        context.progress.advance()
-        return found
-
-    steps = []
-    with torch.inference_mode():
+    kinds_of: dict[int, list[int]] = {}
+    for number, photos in enumerate(photos_for_ladders(context.train, count)):
         for photo in photos:
-            pixels = context.train.image(photo)
-            top, values = passed(pixels), pixels.float() / 255
-            for number, kind in enumerate(kinds):
-                above = top
-                for level in LEVELS:
-                    generator = Generator().manual_seed(photo * len(kinds) + number)
-                    copy = degrade(values, kind, level, generator)
-                    rung = passed((copy * 255).round().to(torch.uint8))
-                    steps.append(above - rung)
-                    above = rung
-    ladder_steps = torch.stack(steps)
+            kinds_of.setdefault(photo, []).append(number)
+    ladders = Ladders(context, tensors, kind)
+    passes = len(kinds_of) + count * len(DEGRADATIONS) * len(LEVELS)
+    context.progress.start(f"{context.task}: degraded copies of {len(kinds_of)} photos", passes)
+    with torch.inference_mode():
+        for photo in sorted(kinds_of):
+            ladders.climb(photo, kinds_of[photo])
+    steps = torch.stack(ladders.steps)
     own = weight.cpu()
     scale = (inputs.cpu() @ own).std().clamp_min(1e-12)
-    changed = ordered_head(
-        inputs.cpu(), own / scale, ladder_steps, penalty=PENALTY, margin=MARGIN, importance=IMPORTANCE
-    ).float()
-    found = OrderedHead(changed * scale, _down(ladder_steps, own), _down(ladder_steps, changed))
+    changed = ordered_head(inputs.cpu(), own / scale, steps, penalty=PENALTY, margin=MARGIN, importance=IMPORTANCE).float()
+    found = OrderedHead(changed * scale, _down(steps, own), _down(steps, changed), ladders.copies())
     context.progress.message(
-        f"{context.task}: {found.before:.1%} of the steps down {count} photos' ladders led down, now {found.after:.1%} do"
+        f"{context.task}: {found.before:.1%} of the steps down {len(ladders.steps) // len(LEVELS)} ladders led down, "
+        f"now {found.after:.1%} do"
     )
     return found
+
+
+class Ladders:
+    """Goes down ladders and keeps what is seen on the way.
+
+    Attributes:
+        steps: Head input (D,) of the better image less that of the worse one, a step, ladder after ladder.
+    """
+
+    def __init__(self, context: FitContext, tensors: Mapping[str, Tensor], kind: FeatureKind) -> None:
+        self.steps: list[Tensor] = []
+        self._context = context
+        self._tensors = tensors
+        self._kind = kind
+        self._strong: dict[tuple[int, int], list[tuple[Tensor, ...]]] = {}
+
+    def climb(self, photo: int, kinds: Sequence[int]) -> None:
+        """Degrade one training image by some kinds, each at all levels."""
+        names = list(DEGRADATIONS)
+        pixels = self._context.train.image(photo)
+        top, values = self._seen(pixels)[0], pixels.float() / 255
+        for number in kinds:
+            above = top
+            for level in LEVELS:
+                generator = Generator().manual_seed(photo * len(names) + number)
+                copy = degrade(values, names[number], level, generator)
+                rung, gate = self._seen((copy * 255).round().to(torch.uint8), level in STRONG)
+                self.steps.append(above - rung)
+                above = rung
+                if gate is not None:
+                    self._strong.setdefault((number, level), []).append(gate)
+
+    def copies(self) -> tuple[Tensor, ...]:
+        """Gate features of the strong levels, each the mean over photos: one (M, D_l) a stage, rows of length 1."""
+        means = [
+            [torch.stack(stage).mean(0) for stage in zip(*self._strong[key], strict=True)] for key in sorted(self._strong)
+        ]
+        return gate_features([torch.stack(stage) for stage in zip(*means, strict=True)])
+
+    def _seen(self, pixels: Tensor, gate: bool = False) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """Head input (D,), and where asked for gate features (D_l,) a stage."""
+        image, _ = prepare(pixels, self._context.preprocessing)
+        image = image[None].to(self._context.device)
+        module = self._context.backbone.module
+        features: Features = overlay_call(module, self._tensors, image)
+        self._context.progress.advance()
+        found = head_input(features, self._kind)[0].cpu()
+        if not gate:
+            return found, None
+        bare: Features = module(image) if self._tensors else features
+        return found, tuple(stage[0].cpu() for stage in gate_features(bare.stages))
 
 
 def _down(steps: Tensor, weight: Tensor) -> float:

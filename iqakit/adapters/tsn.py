@@ -85,6 +85,7 @@ class _Training:
         generators = StepGenerators(context.generator)
         self.overlay = trainable_overlay(self.module, self.names)
         self.head = self._first_head().to(context.device).requires_grad_(True)
+        self.copies: tuple[Tensor, ...] | None = None
         self.learned = {name: tensor for name, tensor in self.overlay.items() if tensor.requires_grad}
         self.start = {name: tensor.detach().clone() for name, tensor in self.learned.items()} if config.anchor else {}
         self.pairs = TrainingPairs(context.train, config, generators(0, 0))
@@ -199,9 +200,9 @@ class _Training:
 
     def _with_ladders(self, best: BestEpoch, inputs: Tensor) -> BestEpoch:
         """Let the head learn the order of degraded copies."""
-        count = self.config.ladders
-        head = best.tensors[_HEAD]
-        found = learn_ladders(self.context, head, inputs, lambda image: self._bare_inputs(image, best.tensors), count)
+        count, tensors = self.config.ladders, {name: best.tensors[name] for name in self.names}
+        found = learn_ladders(self.context, best.tensors[_HEAD], inputs, tensors, self.config.features, count)
+        self.copies = found.copies
         return self._with_head(best, found.weight, "ladders learned", {"ladders": count, "steps_down": found.after})
 
     def _with_head(self, best: BestEpoch, head: Tensor, said: str, record: Mapping[str, float]) -> BestEpoch:
@@ -227,4 +228,4 @@ class _Training:
             config=asdict(self.config),
             provenance=best.provenance(),
         )
-        return FitResult(adapter, history=self.training.history)
+        return FitResult(adapter, history=self.training.history, copies=self.copies)

@@ -27,7 +27,8 @@ class KMeansGate:
 
     State of a task: ``<task>/stage4``, ``<task>/stage5``, ...: centroids (K, D_l), float32, one tensor for each stage that
     counts, numbered from 1; ``<task>/distances``: (101,), float32, percentiles of the training images' own distances, for
-    ``novelty``.
+    ``novelty``. Where copies were learned, ``<task>/copies4``, ...: (M, D_l), float32, further centroids, those of faults;
+    ``novelty`` does not look at them, as it tells how far an image is from those that people rated.
 
     Args:
         config: Its settings.
@@ -71,6 +72,38 @@ class KMeansGate:
         fitted[f"{task}/distances"] = torch.quantile(torch.stack(own).mean(dim=0).double(), shares).float()
         return fitted
 
+    def fit_copies(self, state: Mapping[str, Tensor], task: str, gate_features: Sequence[Tensor]) -> Mapping[str, Tensor]:
+        """Add the faults of a task that has been clustered to what its images may be near to.
+
+        Where an image is as badly damaged as they are, it is about as near to every task that knows the fault, and tasks
+        weigh about alike.
+
+        Args:
+            state: What ``fit_task`` gave; comes back unchanged, with the copies' tensors beside it.
+            task: The task.
+            gate_features: One (M, D_l) a stage, a row a fault, of length 1.
+
+        Returns:
+            The state with the copies' tensors.
+
+        Raises:
+            ConfigurationError: The state lacks the task, the shapes do not fit, or a feature is not finite.
+        """
+        fitted = dict(state)
+        if image_count(gate_features) == 0:
+            raise ConfigurationError(
+                f"combiner kmeans cannot learn copies of task {task!r} from 0 rows; give it at least one"
+            )
+        for number in _stages_used(state, [task]):
+            stage = _stage_of(gate_features, number, _of_task(state, task, f"stage{number}"), task)
+            if not bool(torch.isfinite(stage).all()):
+                raise ConfigurationError(
+                    f"combiner kmeans cannot learn copies of task {task!r}: their features of stage {number} are not all "
+                    "finite; check the images and the backbone"
+                )
+            fitted[f"{task}/copies{number}"] = stage.detach().cpu().float().contiguous()
+        return fitted
+
     def weights(
         self,
         state: Mapping[str, Tensor],
@@ -92,7 +125,7 @@ class KMeansGate:
         """
         weights = empty_weights(tasks, gate_features)
         used = _stages_used(state, tasks)
-        distances = torch.stack([_stage_distances(state, task, gate_features, used) for task in tasks], dim=2)
+        distances = torch.stack([_stage_distances(state, task, gate_features, used, copies=True) for task in tasks], dim=2)
         soft = gate_weights(distances, self.config.temperature)
         if not self.config.hard:
             return soft
@@ -120,7 +153,8 @@ def novelty(state: Mapping[str, Tensor], tasks: Sequence[str], gate_features: Se
     empty_weights(tasks, gate_features)
     shares = []
     for task in tasks:
-        distances = _stage_distances(state, task, gate_features, _stages_used(state, [task])).mean(dim=0)
+        used = _stages_used(state, [task])
+        distances = _stage_distances(state, task, gate_features, used, copies=False).mean(dim=0)
         shares.append(_share_nearer(distances, _of_task(state, task, "distances").to(distances.device)))
     return torch.stack(shares).amin(dim=0)
 
@@ -153,25 +187,33 @@ def _stages_used(state: Mapping[str, Tensor], tasks: Sequence[str]) -> list[int]
 
 
 def _stage_distances(
-    state: Mapping[str, Tensor], task: str, gate_features: Sequence[Tensor], used: Sequence[int]
+    state: Mapping[str, Tensor], task: str, gate_features: Sequence[Tensor], used: Sequence[int], copies: bool
 ) -> Tensor:
-    """Distances (L, N) to the nearest centroid of one task, at the stages used."""
+    """Distances (L, N) to the nearest centroid of one task, those of faults included or not, at the stages used."""
     stages = []
     for number in used:
         centroids = _of_task(state, task, f"stage{number}")
-        if number > len(gate_features):
-            raise MismatchError(
-                f"combiner kmeans knows stage {number} of task {task!r}, but the backbone gives {len(gate_features)}; "
-                "score with the backbone that the task was learned on"
-            )
-        stage = gate_features[number - 1]
-        if centroids.ndim != 2 or centroids.shape[1] != stage.shape[1]:
-            raise MismatchError(
-                f"centroids of task {task!r}, stage {number}, have the shape {tuple(centroids.shape)} and the images' "
-                f"features {tuple(stage.shape)}; score with the backbone that the task was learned on"
-            )
+        stage = _stage_of(gate_features, number, centroids, task)
+        if copies and f"{task}/copies{number}" in state:
+            centroids = torch.cat([centroids, _of_task(state, task, f"copies{number}")])
         stages.append(nearest_distance(stage.float(), centroids.to(stage.device)))
     return torch.stack(stages)
+
+
+def _stage_of(gate_features: Sequence[Tensor], number: int, centroids: Tensor, task: str) -> Tensor:
+    """Gate features of one stage, if centroids of a task fit them."""
+    if number > len(gate_features):
+        raise MismatchError(
+            f"combiner kmeans knows stage {number} of task {task!r}, but the backbone gives {len(gate_features)}; "
+            "score with the backbone that the task was learned on"
+        )
+    stage = gate_features[number - 1]
+    if centroids.ndim != 2 or centroids.shape[1] != stage.shape[1]:
+        raise MismatchError(
+            f"centroids of task {task!r}, stage {number}, have the shape {tuple(centroids.shape)} and the images' "
+            f"features {tuple(stage.shape)}; score with the backbone that the task was learned on"
+        )
+    return stage
 
 
 def _cluster(points: np.ndarray, config: KMeansConfig) -> tuple[Tensor, Tensor]:

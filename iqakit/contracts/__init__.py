@@ -19,7 +19,7 @@ from iqakit.contracts.adapter import (
     TestTimeMethod,
 )
 from iqakit.contracts.backbone import Backbone, InputSpec, MapBackbone
-from iqakit.contracts.combiner import Combiner
+from iqakit.contracts.combiner import Combiner, FaultCombiner
 from iqakit.contracts.dataset import Dataset, Sample, TaskFacts
 from iqakit.contracts.entries import (
     AdapterEntry,
@@ -47,6 +47,7 @@ __all__ = [
     "Dataset",
     "DatasetEntry",
     "Entry",
+    "FaultCombiner",
     "FeatureKind",
     "FeatureMaps",
     "Features",

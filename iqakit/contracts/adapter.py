@@ -214,12 +214,15 @@ class FitResult:
         history: One plain record an epoch, for logs and plots.
         memory: What the method wants to find again when it learns the next task (importance of weights, examples to
             rehearse); kept beside the model, never used for scoring. None: what there was stays.
+        copies: What degraded copies of the task's images look like to the bare backbone, for combiners that learn from
+            that (``FaultCombiner``): gate features, one (M, D_l) a stage, a row for each of M faults. None: none were made.
     """
 
     adapter: Adapter
     replaced: Mapping[str, Tensor] | None = None
     history: Sequence[Mapping[str, Any]] = ()
     memory: Mapping[str, Tensor] | None = None
+    copies: Sequence[Tensor] | None = None
 
 
 @runtime_checkable

@@ -46,3 +46,21 @@ class Combiner(Protocol):
             ConfigurationError: The state lacks a task, or the true tasks are needed and missing.
         """
         ...
+
+
+@runtime_checkable
+class FaultCombiner(Combiner, Protocol):
+    """A combiner that also learns what a task's images look like when they are badly degraded. Optional.
+
+    Faults move an image away from the photos of every task; without this, which task is the nearest then says little.
+    """
+
+    def fit_copies(self, state: CombinerState, task: str, gate_features: Sequence[Tensor]) -> CombinerState:
+        """Learn the faults of a task that was learned just before.
+
+        Args:
+            state: What ``fit_task`` gave; comes back with more tensors of the task, is not touched.
+            task: The task's name.
+            gate_features: One (M, D_l) a stage: for each of M faults the mean over degraded copies of the task's images.
+        """
+        ...

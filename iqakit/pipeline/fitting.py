@@ -18,6 +18,7 @@ from iqakit.contracts import (
     AdapterEntry,
     Backbone,
     Dataset,
+    FaultCombiner,
     Features,
     FitContext,
     FitMethod,
@@ -263,7 +264,7 @@ class _Fit:
             self.directory,
             BackboneFacts(id=self.backbone.id, weights=self.weights, fingerprint=self.fingerprint),
             finished,
-            self._combiner_states(states, source.name, gate_features(train_features.stages)),
+            self._combiner_states(states, source.name, gate_features(train_features.stages), result.copies),
             card(adapters, self.backbone.id, Path(self.weights).name),
             dict(result.replaced) if result.replaced else None,
             locked=True,
@@ -349,14 +350,21 @@ class _Fit:
         return replace(adapter, calibration=calibration, provenance=provenance), provenance["validation_srcc"]
 
     def _combiner_states(
-        self, earlier: Mapping[str, Mapping[str, Tensor]], task: str, gate: Sequence[Tensor]
+        self,
+        earlier: Mapping[str, Mapping[str, Tensor]],
+        task: str,
+        gate: Sequence[Tensor],
+        copies: Sequence[Tensor] | None,
     ) -> dict[str, Mapping[str, Tensor]]:
         """State of every combiner there is, with this task learned, so that any of them can be chosen when scoring."""
         states: dict[str, Mapping[str, Tensor]] = {}
         for name, part in catalog().combiners.items():
             known = earlier.get(name, {})
             try:
-                state = part.entry.create(self.combiners[name]).fit_task(known, task, gate)
+                combiner = part.entry.create(self.combiners[name])
+                state = combiner.fit_task(known, task, gate)
+                if copies is not None and isinstance(combiner, FaultCombiner):
+                    state = combiner.fit_copies(state, task, copies)
                 checked = checked_state(state, known, name)
             except (Exception, SystemExit) as error:  # a plugin may fail in any way; that must not cost a finished training
                 if part.builtin:

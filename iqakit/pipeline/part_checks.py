@@ -69,6 +69,14 @@ def check_result(result: FitResult, task: str, backbone: Backbone, method: str) 
             f"adapter {method} was given backbone {backbone.id!r} and names {adapter.backbone_id!r}; "
             "report it to its authors"
         )
+    if result.copies is not None:
+        widths = [tuple(rows.shape[1:]) for rows in result.copies]
+        wanted = [(width,) for width in backbone.stage_dims]
+        if widths != wanted or not all(bool(torch.isfinite(rows).all()) for rows in result.copies):
+            raise PluginError(
+                f"adapter {method} gave copies that are no gate features: rows of {widths}, where the backbone's stages "
+                f"have {wanted}, or a value is not finite; report it to its authors"
+            )
 
 
 def check_backbone_name(asked: str, backbone: Backbone) -> None:

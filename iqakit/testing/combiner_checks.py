@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
-from iqakit.contracts import Combiner, CombinerEntry
+from iqakit.contracts import Combiner, CombinerEntry, FaultCombiner
 from iqakit.errors import ConfigurationError, IqakitError
 from iqakit.plugins.catalog import catalog
 from iqakit.storage.tensor_bytes import decode_tensors, encode_tensors
@@ -197,6 +197,28 @@ def a_task_adds_only_its_own_state(subject: CombinerSubject) -> None:
     expect_same_tensors(known, {name: after[name] for name in known}, "learning one more task changes earlier state")
     foreign = sorted(name for name in set(after) - set(known) if not name.startswith("web/"))
     expect(not foreign, f"learning task 'web' adds {', '.join(foreign)}; its tensors must be named web/<what>")
+
+
+@SUITE.check
+def faults_add_only_their_own_state(subject: CombinerSubject) -> None:
+    """Where it learns faults, fit_copies adds tensors of that task alone, and weights stay weights."""
+    combiner = subject.made.needed()
+    if not isinstance(combiner, FaultCombiner):
+        raise CheckSkippedError("it learns no faults")
+    before, faults = dict(subject.learn()), gate_features(5, seed=7, centre=3)
+    known, given = copies(before), copies(dict(zip("ab", faults, strict=True)))
+    after = combiner.fit_copies(before, "web", faults)
+    expect_same_tensors(known, before, "the state handed in is changed")
+    expect_same_tensors(given, dict(zip("ab", faults, strict=True)), "the gate features handed in are changed")
+    lost = sorted(set(known) - set(after))
+    expect(not lost, f"it forgot {', '.join(lost)}")
+    expect_same_tensors(known, {name: after[name] for name in known}, "learning faults changes earlier state")
+    foreign = sorted(name for name in set(after) - set(known) if not name.startswith("web/"))
+    expect(not foreign, f"learning faults of 'web' adds {', '.join(foreign)}; its tensors must be named web/<what>")
+    rows = subject.weigh(after).double().sum(dim=1)
+    expect(
+        bool(((rows - 1).abs() <= _SLACK).all()), f"with faults learned, rows sum to {rows.tolist()}; each must sum to 1"
+    )
 
 
 @SUITE.check

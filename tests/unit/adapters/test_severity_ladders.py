@@ -11,15 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from iqakit.adapters import severity_ladders
 from iqakit.adapters.linear_probe import LinearProbe, ridge_head
 from iqakit.adapters.settings import LinearConfig, TsnConfig
-from iqakit.adapters.severity_ladders import learn_ladders, photos_for_ladders
+from iqakit.adapters.severity_ladders import Ladders, learn_ladders, photos_for_ladders
 from iqakit.adapters.tsn import TaskSpecificNormalization
 from iqakit.contracts import Adapter, Dataset, FitContext
 from iqakit.datasets.synthetic import SyntheticTask
 from iqakit.errors import ConfigurationError
 from iqakit.functional.heads import head_input, head_scores
 from iqakit.functional.overlay import overlay_call
+from iqakit.functional.pooling import gate_features
 from iqakit.imaging.degrading import DEGRADATIONS, LEVELS
 from iqakit.imaging.tensors import prepare
 from iqakit.testing import make_backbone, make_fit_context
@@ -51,50 +53,82 @@ class Scored:
 
 
 @pytest.mark.parametrize(
-    ("scores", "count", "expected"),
+    ("scores", "count", "best"),
     [
-        ([3, 9, 1, 8, 2, 7, 4, 6], 2, [1, 3]),  # the best quarter, the best first
-        ([3, 9, 1, 8, 2, 7, 4, 6], 1, [1]),
-        ([float(index) for index in range(40)], 5, [39, 37, 35, 33, 31]),  # spread over it
-        ([float(index) for index in range(40)], 3, [39, 36, 33]),
+        ([3, 9, 1, 8, 2, 7, 4, 6], 2, [1, 3]),  # the best quarter
+        ([3, 9, 1, 8, 2, 7, 4, 6], 1, [1, 3]),
+        ([float(index) for index in range(40)], 5, list(range(30, 40))),
+        ([float(index) for index in range(400)], 3, list(range(300, 400))),
         ([1.0, 1.0, 1.0, 1.0, 1.0], 2, [0, 1]),  # of equal ones the first
         ([5.0], 1, [0]),
+        ([5.0], 0, []),
     ],
 )
-def test_photos_are_spread_over_the_best_quarter(scores: list[float], count: int, expected: list[int]) -> None:
-    assert photos_for_ladders(Scored(scores), count) == expected  # type: ignore[arg-type]
+def test_photos_are_spread_over_the_best_quarter(scores: list[float], count: int, best: list[int]) -> None:
+    found = photos_for_ladders(Scored(scores), count)  # type: ignore[arg-type]
+    assert len(found) == len(DEGRADATIONS)
+    for photos in found:
+        assert len(set(photos)) == len(photos) == count
+        places = [sorted(best, key=lambda index: -scores[index]).index(photo) for photo in photos]
+        if places:
+            gaps = np.diff([*places, places[0] + len(best)])
+            assert gaps.min() >= len(best) // count  # evenly spread, the best first
+            assert gaps.max() <= -(-len(best) // count)
+    used = {photo for photos in found for photo in photos}
+    assert len(used) == min(len(best), count * len(DEGRADATIONS))  # other photos for other kinds, as far as they reach
 
 
 def inputs_under(context: FitContext, tensors: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
     return lambda image: head_input(overlay_call(context.backbone.module, tensors, image), "all-stages")
 
 
-def test_the_steps_are_those_of_a_synthetic_task(context: FitContext) -> None:
-    """Head inputs are taken of the photo and of all levels of all kinds, and the shares of steps are counted on them."""
-    seen: list[Tensor] = []
-    plain = inputs_under(context, {})
-
-    def watched(image: Tensor) -> Tensor:
-        found = plain(image)
-        seen.append(found[0])
-        return found
-
+@pytest.mark.parametrize("tensors", ["bare", "other"])
+def test_the_steps_are_those_of_a_synthetic_task(backbone: Any, tensors: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kind meets its photos, head inputs are of the copies under the adapter, shares are counted on all steps."""
+    context = make_fit_context(backbone)
     inputs = head_input(context.train_features, "all-stages")
     weight = ridge_head(inputs, context.train)[0]
-    found = learn_ladders(context, weight, inputs, watched, 1)
-    photo = context.train.image(photos_for_ladders(context.train, 1)[0])
-    task = SyntheticTask([photo], levels=(0, *LEVELS))
-    assert len(seen) == len(task) == 1 + 25 * 5
-    fixed = [index for index in range(len(task)) if not is_random(str(task.recipe(index)[1]))]
-    assert len(fixed) > 60
-    for index in fixed:
-        image, _ = prepare(task.image(index), context.preprocessing)
-        assert torch.allclose(seen[index], plain(image[None])[0], atol=1e-6), task.recipe(index)
-    rungs = torch.stack(seen)
+    name = context.backbone.norm_tensor_names()[0]
+    overlay = {} if tensors == "bare" else {name: context.backbone.module.state_dict()[name] * 1.5}
+    climbed: list[Ladders] = []
+    monkeypatch.setattr(severity_ladders, "Ladders", lambda *given: climbed.append(Ladders(*given)) or climbed[-1])
+    found = learn_ladders(context, weight, inputs, overlay, "all-stages", 1)
+    plans = sorted((photos[0], kind) for kind, photos in enumerate(photos_for_ladders(context.train, 1)))
+    steps = torch.stack(climbed[0].steps).reshape(len(plans), 5, -1)
+    under, names = inputs_under(context, overlay), list(DEGRADATIONS)
+    looked_at = 0
+    for (photo, kind), seen in zip(plans, steps, strict=True):
+        if is_random(names[kind]):
+            continue
+        looked_at += 1
+        task = SyntheticTask([context.train.image(photo)], [names[kind]], (0, *LEVELS))
+        prepared = [prepare(task.image(index), context.preprocessing)[0] for index in range(6)]
+        rungs = torch.cat([under(image[None]) for image in prepared])
+        assert torch.allclose(seen, rungs[:-1] - rungs[1:], atol=1e-6), names[kind]
+        for level in (3, 4, 5):  # one photo a kind: the mean is that of its copy
+            row = kind * 3 + level - 3
+            bare = context.backbone.module(prepared[level][None]).stages
+            for stage, copies in zip(gate_features(bare), found.copies, strict=True):
+                assert torch.allclose(copies[row], stage[0], atol=1e-6), (names[kind], level)
+    assert looked_at > 12
+    assert {copies.shape[0] for copies in found.copies} == {75}
     for share, head in ((found.before, weight), (found.after, found.weight)):
-        score = (rungs @ head).tolist()
-        down = [score[index] < (score[index - 1] if (index - 1) % 5 else score[0]) for index in range(1, 126)]
-        assert share == pytest.approx(np.mean(down), abs=0.01)
+        assert share == pytest.approx(float((steps @ head > 0).float().mean()))
+
+
+def test_copies_are_means_over_photos(context: FitContext) -> None:
+    ladders = Ladders(context, {}, "all-stages")
+    kind = list(DEGRADATIONS).index("pixelate")
+    for photo in (0, 1, 2):
+        ladders.climb(photo, [kind])
+    rows = []
+    for photo in (0, 1, 2):
+        task = SyntheticTask([context.train.image(photo)], ["pixelate"], [4])
+        image, _ = prepare(task.image(0), context.preprocessing)
+        rows.append(gate_features(context.backbone.module(image[None]).stages))
+    for stage, copies in enumerate(ladders.copies()):
+        mean = np.mean([row[stage][0].numpy() for row in rows], axis=0)
+        np.testing.assert_allclose(copies[1].numpy(), mean / np.linalg.norm(mean), atol=1e-6)
 
 
 def is_random(kind: str) -> bool:
@@ -140,6 +174,7 @@ def test_faults_that_no_image_has_are_learned_and_the_images_kept(backbone: Any,
         result = made.fit(context)
         adapters.append(result.adapter)
         histories.append(result.history)
+        assert (result.copies is None) == (ladders == 0)
     before, after = (share_down(adapter, context, context.validation) for adapter in adapters)
     assert after > before + 0.03  # a tiny network of random weights sees little of most faults
     assert histories[1][-1]["steps_down"] > 0.7

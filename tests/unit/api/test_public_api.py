@@ -28,7 +28,7 @@ PUBLIC: dict[str, set[str]] = {
         *("FEATURE_KINDS", "HEAD_KINDS", "FeatureKind", "HeadKind"),
         *("Adapter", "Calibration", "Preprocessing", "FitContext", "FitMethod", "FitResult", "TaskData", "TestTimeMethod"),
         *("Checkpoint", "Progress", "Backbone", "InputSpec", "MapBackbone", "Features", "FeatureMaps"),
-        *("Combiner", "Dataset", "Sample", "TaskFacts"),
+        *("Combiner", "FaultCombiner", "Dataset", "Sample", "TaskFacts"),
         *("AdapterEntry", "BackboneEntry", "CombinerEntry", "CommandEntry", "DatasetEntry", "ModelEntry", "Entry"),
     },
     "iqakit.errors": {

@@ -276,3 +276,62 @@ def test_other_mistakes_are_named() -> None:
         gate.fit_task(state, "web", [torch.zeros(2, 6), torch.full((2, 10), math.nan)])
     with pytest.raises(ConfigurationError, match="there is none; learn a task first"):
         novelty(state, [], _features(2))
+
+
+def test_faults_are_further_centroids() -> None:
+    """Distances are to the nearest of both, in plain numpy; what was learned before and novelty stay as they were."""
+    gate, tasks = _gate(stages=1), ["lab", "wild"]
+    state: dict[str, Tensor] = {}
+    for number, task in enumerate(tasks):
+        state = dict(gate.fit_task(state, task, _features(30, seed=number, centre=number)))
+    faults = {task: _features(5, seed=10 + number, centre=4) for number, task in enumerate(tasks)}
+    learned = state
+    for task, rows in faults.items():
+        learned = dict(gate.fit_copies(learned, task, rows))
+    assert sorted(set(learned) - set(state)) == ["lab/copies2", "wild/copies2"]
+    assert all(torch.equal(learned[name], tensor) for name, tensor in state.items())
+    images = _features(20, seed=3, centre=4)
+    found = gate.weights(learned, tasks, images, None).double().numpy()
+    seen = images[1].double().numpy()
+    nearest = []
+    for task in tasks:
+        centroids = np.concatenate([state[f"{task}/stage2"].numpy(), faults[task][1].numpy()]).astype(float)
+        nearest.append(np.linalg.norm(seen[:, None] - centroids[None], axis=2).min(axis=1))
+    shares = np.exp(-8 * np.stack(nearest, axis=1))
+    np.testing.assert_allclose(found, shares / shares.sum(axis=1, keepdims=True), atol=1e-5)
+    assert torch.equal(novelty(learned, tasks, images), novelty(state, tasks, images))
+
+
+def test_an_image_with_a_fault_that_all_tasks_know_belongs_to_none() -> None:
+    gate, state = _gate(), {}
+    for number, task in enumerate(["lab", "wild"]):
+        state = gate.fit_task(state, task, _features(40, seed=number, centre=number, spread=0.1))
+    ruined = tuple(normalize((0.6 * torch.eye(width)[0] + torch.eye(width)[4])[None], dim=1) for width in (6, 10))
+    before = gate.weights(state, ["lab", "wild"], ruined, None)[0]
+    for task in ("lab", "wild"):
+        state = gate.fit_copies(state, task, ruined)
+    after = gate.weights(state, ["lab", "wild"], ruined, None)[0]
+    assert before[0] > 0.8
+    assert after.tolist() == pytest.approx([0.5, 0.5])
+    photo = _features(1, seed=9, centre=0, spread=0.1)
+    assert float(gate.weights(state, ["lab", "wild"], photo, None)[0, 0]) > 0.9
+
+
+def test_a_task_learned_again_forgets_its_faults() -> None:
+    gate = _gate()
+    state = gate.fit_copies(gate.fit_task({}, "lab", _features(10)), "lab", _features(3, centre=4))
+    again = gate.fit_task(state, "lab", _features(10))
+    assert sorted(again) == ["lab/distances", "lab/stage1", "lab/stage2"]
+
+
+def test_faults_that_make_no_sense_are_named() -> None:
+    gate = _gate()
+    state = gate.fit_task({}, "lab", _features(10))
+    with pytest.raises(ConfigurationError, match="knows nothing of task 'web'"):
+        gate.fit_copies(state, "web", _features(2))
+    with pytest.raises(ConfigurationError, match="cannot learn copies of task 'lab' from 0 rows"):
+        gate.fit_copies(state, "lab", _features(0))
+    with pytest.raises(ConfigurationError, match="copies of task 'lab': their features of stage 2 are not all finite"):
+        gate.fit_copies(state, "lab", [torch.zeros(2, 6), torch.full((2, 10), math.nan)])
+    with pytest.raises(MismatchError, match=r"'lab', stage 1, have the shape \(8, 6\) and the images' features \(2, 7\)"):
+        gate.fit_copies(state, "lab", [torch.zeros(2, 7), torch.zeros(2, 10)])

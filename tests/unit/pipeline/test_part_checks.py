@@ -21,6 +21,7 @@ from iqakit.pipeline.torch_scoring import TorchParts
 from iqakit.plugins import catalog as catalog_module
 from iqakit.plugins.catalog import Catalog
 from iqakit.plugins.manager import PluginRecord, load_plugins
+from iqakit.storage.model_directory import read_model
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,34 @@ def test_an_adapter_of_another_task_is_refused(install: Callable[..., None], rat
     install(AdapterEntry("other", "fit", "names another task", LinearConfig, Other))
     with pytest.raises(PluginError, match="was asked for task 't' and gave 'else'"):
         fit_tasks([rated_photos], backbone="tiny", adapter="other", task="t", model=tmp_path / "m")
+
+
+@pytest.mark.parametrize("copies", [[torch.zeros(2, 5)], [], "not finite"])
+def test_copies_that_are_no_gate_features_are_refused(
+    install: Callable[..., None], rated_photos: Path, tmp_path: Path, copies: Any
+) -> None:
+    class Odd(LinearProbe):
+        def fit(self, context: Any) -> Any:
+            widths = context.backbone.stage_dims
+            rows = [torch.full((1, width), torch.nan) for width in widths] if copies == "not finite" else copies
+            return replace(super().fit(context), copies=rows)
+
+    install(AdapterEntry("odd", "fit", "gives odd copies", LinearConfig, Odd))
+    with pytest.raises(PluginError, match=r"adapter odd gave copies that are no gate features: rows of \["):
+        fit_tasks([rated_photos], backbone="tiny", adapter="odd", model=tmp_path / "m")
+    assert not (tmp_path / "m" / "model.json").exists()
+
+
+def test_what_ladders_saw_reaches_the_gate(rated_photos: Path, tmp_path: Path) -> None:
+    for name, ladders in (("plain", 0), ("taught", 1)):
+        fit_tasks(
+            [rated_photos], backbone="tiny", adapter="linear", settings={"ladders": str(ladders)}, model=tmp_path / name
+        )
+    plain, taught = (read_model(tmp_path / name)[2]["kmeans"] for name in ("plain", "taught"))
+    added = sorted(name.rpartition("/")[2] for name in set(taught) - set(plain))
+    assert added == [f"copies{name[-1]}" for name in sorted(plain) if "/stage" in name]
+    assert all(torch.equal(taught[name], tensor) for name, tensor in plain.items())
+    assert {len(tensor) for name, tensor in taught.items() if "/copies" in name} == {25 * 3}
 
 
 def test_a_backbone_whose_id_leads_elsewhere_is_refused(
