@@ -195,7 +195,9 @@ def _stage_distances(
         centroids = _of_task(state, task, f"stage{number}")
         stage = _stage_of(gate_features, number, centroids, task)
         if copies and f"{task}/copies{number}" in state:
-            centroids = torch.cat([centroids, _of_task(state, task, f"copies{number}")])
+            faults = _of_task(state, task, f"copies{number}")
+            _stage_of(gate_features, number, faults, task)  # a file may hold anything
+            centroids = torch.cat([centroids, faults])
         stages.append(nearest_distance(stage.float(), centroids.to(stage.device)))
     return torch.stack(stages)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -69,14 +69,24 @@ def check_result(result: FitResult, task: str, backbone: Backbone, method: str) 
             f"adapter {method} was given backbone {backbone.id!r} and names {adapter.backbone_id!r}; "
             "report it to its authors"
         )
-    if result.copies is not None:
-        widths = [tuple(rows.shape[1:]) for rows in result.copies]
-        wanted = [(width,) for width in backbone.stage_dims]
-        if widths != wanted or not all(bool(torch.isfinite(rows).all()) for rows in result.copies):
-            raise PluginError(
-                f"adapter {method} gave copies that are no gate features: rows of {widths}, where the backbone's stages "
-                f"have {wanted}, or a value is not finite; report it to its authors"
-            )
+    if result.copies is not None and not _are_gate_features(result.copies, backbone):
+        raise PluginError(
+            f"adapter {method} gave copies that are no gate features: they must be finite tensors of as many rows each, at "
+            f"least one, {', '.join(map(str, backbone.stage_dims))} wide; report it to its authors"
+        )
+
+
+def _are_gate_features(copies: Any, backbone: Backbone) -> bool:
+    """Whether these are rows for every stage of a backbone."""
+    if not isinstance(copies, Sequence) or not all(isinstance(rows, Tensor) and rows.ndim == 2 for rows in copies):
+        return False
+    count = len(copies[0]) if copies else 0
+    wanted = [(count, width) for width in backbone.stage_dims]
+    return (
+        count > 0
+        and [tuple(rows.shape) for rows in copies] == wanted
+        and all(bool(rows.isfinite().all()) for rows in copies)
+    )
 
 
 def check_backbone_name(asked: str, backbone: Backbone) -> None:

@@ -335,3 +335,7 @@ def test_faults_that_make_no_sense_are_named() -> None:
         gate.fit_copies(state, "lab", [torch.zeros(2, 6), torch.full((2, 10), math.nan)])
     with pytest.raises(MismatchError, match=r"'lab', stage 1, have the shape \(8, 6\) and the images' features \(2, 7\)"):
         gate.fit_copies(state, "lab", [torch.zeros(2, 7), torch.zeros(2, 10)])
+    learned = dict(gate.fit_copies(state, "lab", _features(2)))
+    for wrong in (torch.zeros(3, 11), torch.zeros(10)):  # as a file from elsewhere may hold
+        with pytest.raises(MismatchError, match="centroids of task 'lab', stage 2, have the shape"):
+            gate.weights({**learned, "lab/copies2": wrong}, ["lab"], _features(2), None)

@@ -146,18 +146,23 @@ def test_an_adapter_of_another_task_is_refused(install: Callable[..., None], rat
         fit_tasks([rated_photos], backbone="tiny", adapter="other", task="t", model=tmp_path / "m")
 
 
-@pytest.mark.parametrize("copies", [[torch.zeros(2, 5)], [], "not finite"])
+@pytest.mark.parametrize("copies", [[torch.zeros(2, 5)], [], 3, [[1.0]], "not finite", "no row", "uneven"])
 def test_copies_that_are_no_gate_features_are_refused(
     install: Callable[..., None], rated_photos: Path, tmp_path: Path, copies: Any
 ) -> None:
     class Odd(LinearProbe):
         def fit(self, context: Any) -> Any:
             widths = context.backbone.stage_dims
-            rows = [torch.full((1, width), torch.nan) for width in widths] if copies == "not finite" else copies
+            made = {
+                "not finite": [torch.full((1, width), torch.nan) for width in widths],
+                "no row": [torch.zeros(0, width) for width in widths],
+                "uneven": [torch.zeros(1 + number, width) for number, width in enumerate(widths)],
+            }
+            rows = made[copies] if isinstance(copies, str) else copies
             return replace(super().fit(context), copies=rows)
 
     install(AdapterEntry("odd", "fit", "gives odd copies", LinearConfig, Odd))
-    with pytest.raises(PluginError, match=r"adapter odd gave copies that are no gate features: rows of \["):
+    with pytest.raises(PluginError, match="adapter odd gave copies that are no gate features: they must be finite"):
         fit_tasks([rated_photos], backbone="tiny", adapter="odd", model=tmp_path / "m")
     assert not (tmp_path / "m" / "model.json").exists()
 
