@@ -41,12 +41,16 @@ def checked_state(state: Any, earlier: Mapping[str, Tensor], combiner: str) -> d
     """A combiner's state, if it can be kept.
 
     Raises:
-        PluginError: It is no map of tensors by name, or what it knew of earlier tasks is gone or changed.
+        PluginError: It is no map of tensors by name, has values that are not finite, or what it knew of earlier tasks is
+            gone or changed.
     """
     if not isinstance(state, Mapping) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise PluginError(
             f"combiner {combiner} gave a state that is no map from names to tensors; report it to its authors"
         )
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise PluginError(f"combiner {combiner} gave values that are not finite in {name!r}; report it to its authors")
     for name, tensor in earlier.items():
         if name not in state or not torch.equal(state[name], tensor):
             raise PluginError(f"combiner {combiner} forgot or changed what it knew as {name!r}; report it to its authors")

@@ -75,7 +75,7 @@ def adapter_bytes(adapter: Adapter) -> bytes:
         adapter_from_record(document, tensors)
     except RecordError as error:
         raise ConfigurationError(f"{what} cannot be stored: {error}") from error
-    if bad := _not_finite(tensors):
+    if bad := names_not_finite(tensors):
         raise TrainingError(
             f"{what} has values that are not finite in {bad}; nothing was written, fit with a lower learning rate"
         )
@@ -148,7 +148,7 @@ def parse_adapter(data: bytes, what: str, backbone: Backbone | None = None) -> A
         check_task_name(adapter.task)
     except (RecordError, ConfigurationError) as error:
         raise FileFormatError(f"{what} is not a valid iqakit adapter: {error}; make or fetch it again") from error
-    if bad := _not_finite(tensors):
+    if bad := names_not_finite(tensors):
         raise FileFormatError(f"{what} has values that are not finite in {bad}; make or fetch it again")
     if backbone is not None:
         check_fits(adapter, backbone, what)
@@ -202,7 +202,8 @@ def _is_counter(name: str) -> bool:
     return name.rsplit(".", 1)[-1] == "num_batches_tracked"
 
 
-def _not_finite(tensors: Mapping[str, Tensor]) -> str:
+def names_not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """Which tensors have values that are not finite, the first few by name; empty where none has."""
     import torch
 
     names = [name for name in sorted(tensors) if not torch.isfinite(tensors[name]).all()]

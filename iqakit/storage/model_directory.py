@@ -18,8 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iqakit.contracts.adapter import Adapter
-from iqakit.errors import ConfigurationError, FileFormatError, IqakitError, MismatchError, StorageError
-from iqakit.storage.adapter_file import adapter_bytes, check_task_name, parse_adapter
+from iqakit.errors import (
+    ConfigurationError,
+    FileFormatError,
+    IqakitError,
+    MismatchError,
+    StorageError,
+    TrainingError,
+)
+from iqakit.storage.adapter_file import adapter_bytes, check_task_name, names_not_finite, parse_adapter
 from iqakit.storage.atomic import read_file_bytes, write_bytes_atomic, write_error
 from iqakit.storage.directory_lock import locked_directory
 from iqakit.storage.model_manifest import (
@@ -96,7 +103,7 @@ def read_model(directory: Path | str) -> ModelContent:
 
     Raises:
         StorageError: There is no model, or a file of it is missing or leads out of the directory.
-        FileFormatError: A file is damaged or was changed.
+        FileFormatError: A file is damaged or was changed, or has values that are not finite.
         NewerFormatError: A newer iqakit wrote it.
     """
     place = Path(directory)
@@ -166,6 +173,7 @@ def add_task(
     Raises:
         ConfigurationError: The model has a task of that name, or a combiner changed what it knew of an earlier task.
         MismatchError: The model stands on another backbone, or the adapter does.
+        TrainingError: A tensor has values that are not finite.
         StorageError: It could not be written; the model is still what it was.
         FileFormatError: The model that is there is damaged.
     """
@@ -203,6 +211,9 @@ def _add_task(
     # All bytes are made before the first file is touched, so that bad content changes nothing.
     data = adapter_bytes(adapter)
     flat = {f"{name}/{key}": tensor for name, state in states.items() for key, tensor in state.items()}
+    for what, tensors in (("the combiners' state", flat), ("the shared tensors", replaced or {})):
+        if bad := names_not_finite(tensors):
+            raise TrainingError(f"{what}: values are not finite in {bad}; nothing was written")
     combiner_data = encode_tensors(flat, None, "the combiners' state") if flat else None
     shared_data = encode_tensors(replaced, None, "the shared tensors") if replaced else None
     task = TaskRecord(
@@ -260,7 +271,7 @@ def _read_files(place: Path, manifest: ModelManifest) -> ModelContent:
     states: dict[str, dict[str, Tensor]] = {name: {} for name in manifest.combiners}
     if manifest.combiner is not None:
         what = f"combiner file {place / manifest.combiner.file}"
-        flat, _ = decode_tensors(_recorded_bytes(place, manifest.combiner, "combiner file"), what)
+        flat = _finite_tensors(_recorded_bytes(place, manifest.combiner, "combiner file"), what)
         for name, tensor in flat.items():
             combiner, _, key = name.partition("/")
             if combiner not in states or not key:
@@ -270,10 +281,16 @@ def _read_files(place: Path, manifest: ModelManifest) -> ModelContent:
             states[combiner][key] = tensor
     shared = None
     if manifest.shared is not None:
-        shared, _ = decode_tensors(
-            _recorded_bytes(place, manifest.shared, "shared file"), f"shared file {place / manifest.shared.file}"
-        )
+        what = f"shared file {place / manifest.shared.file}"
+        shared = _finite_tensors(_recorded_bytes(place, manifest.shared, "shared file"), what)
     return manifest, adapters, states, shared
+
+
+def _finite_tensors(data: bytes, what: str) -> dict[str, Tensor]:
+    tensors, _ = decode_tensors(data, what)
+    if bad := names_not_finite(tensors):
+        raise FileFormatError(f"{what} has values that are not finite in {bad}; fetch or fit it again")
+    return tensors
 
 
 def _recorded_bytes(place: Path, record: FileRecord, what: str) -> bytes:

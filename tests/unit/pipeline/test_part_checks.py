@@ -95,7 +95,13 @@ def test_weights_that_are_none(
 
 @pytest.mark.parametrize(
     "state",
-    [crash, lambda s, t: {"t/x": 3}, lambda s, t: "state", lambda s, t: (_ for _ in ()).throw(MismatchError("no"))],
+    [
+        crash,
+        lambda s, t: {"t/x": 3},
+        lambda s, t: {f"{t}/x": torch.tensor([1.0, torch.nan])},
+        lambda s, t: "state",
+        lambda s, t: (_ for _ in ()).throw(MismatchError("no")),
+    ],
 )
 def test_a_combiner_that_fails_to_learn_does_not_cost_the_training(
     install: Callable[..., None], rated_photos: Path, tmp_path: Path, state: Callable[[dict[str, Any], str], Any]

@@ -11,9 +11,18 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from iqakit.contracts import Adapter
-from iqakit.errors import ConfigurationError, FileFormatError, IqakitError, MismatchError, NewerFormatError, StorageError
+from iqakit.errors import (
+    ConfigurationError,
+    FileFormatError,
+    IqakitError,
+    MismatchError,
+    NewerFormatError,
+    StorageError,
+    TrainingError,
+)
 from iqakit.storage import model_manifest
 from iqakit.storage.adapter_file import read_adapter, write_adapter
 from iqakit.storage.model_directory import (
@@ -298,6 +307,33 @@ def test_manifest_and_files_must_agree(model: Path) -> None:
     edit_manifest(model, lambda d: d["backbone"].update(fingerprint="ab" * 32))
     edit_manifest(model, lambda d: d["combiners"].remove("kmeans"))
     with pytest.raises(FileFormatError, match=r"has a tensor 'kmeans/one/centroids' of no combiner in model.json"):
+        read_model(model)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["combiner.safetensors", "shared.safetensors"])
+def test_numbers_that_are_none_are_refused(model: Path, make_adapter: Make, name: str, bad: float) -> None:
+    """Neither written nor read: with them every score would be none, or one that nobody can explain."""
+    sound, broken = torch.ones(2, 3), torch.tensor([[1.0, bad, 1.0], [1.0, 1.0, 1.0]])
+    states = {"kmeans": {**states_of("one", "three")["kmeans"], "x/centroids": broken if "comb" in name else sound}}
+    shared = {"layer.weight": sound if "comb" in name else broken}
+    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    with pytest.raises(
+        TrainingError, match=r": values are not finite in .*(x/centroids|layer\.weight); nothing was written"
+    ):
+        add_task(model, FACTS, make_adapter("x"), states, "", shared)
+    assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
+    states["kmeans"]["x/centroids"], shared["layer.weight"] = sound, sound
+    add_task(model, FACTS, make_adapter("x"), states, "", shared)
+    file = model / name
+    tensors = load_file(file)
+    tensors[sorted(tensors)[-1]][0, 1] = bad
+    save_file(tensors, file)
+    field = name.removesuffix(".safetensors")
+    edit_manifest(model, lambda d: d[field].update(sha256=hashlib.sha256(file.read_bytes()).hexdigest()))
+    with pytest.raises(
+        FileFormatError, match=rf"^{field} file .* has values that are not finite in .*; fetch or fit it again$"
+    ):
         read_model(model)
 
 
