@@ -35,7 +35,7 @@ METHODS: dict[str, tuple[str, dict[str, str]]] = {
     "linear": ("linear", {}),
     "linear-embedding": ("linear", {"features": "embedding"}),
     "tsn": ("tsn", {"precision": "bfloat16"}),
-    "tsn-ladders": ("tsn", {"precision": "bfloat16", "ladders": "32"}),
+    "tsn-ladders": ("tsn", {"precision": "bfloat16", "ladders": "64"}),
 }
 """The last is how ``model_zoo/default`` is trained."""
 RESULTS = Path(__file__).parent / "results"

@@ -5,7 +5,7 @@
 DIRECTORY holds ``biq2021-unsplash`` with ``scores.csv`` (image, mos, split). Its photos that people scored highest are
 degraded: those of the training split to learn from, those of the validation split to choose and calibrate by. The test
 split is not opened; ``benchmarks/behaviour.py`` looks at the model on its photos. The best third of the photos stands
-undegraded beside the copies. Some ten minutes on one core; a cut run goes on when started again.
+undegraded beside the copies. Forty minutes on one core, half of them for the ladders; a cut run goes on when started again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ORIGINALS = {"train": 240, "val": 60}
 """How many photos of a split stand undegraded beside them: about as many as there are copies of each level."""
 LEVELS_EACH = {"train": 1, "val": 2}
 """At how many levels each photo meets each kind, drawn from the seed."""
-SETTINGS = {"precision": "bfloat16", "crop": "256", "ladders": "32"}
+SETTINGS = {"precision": "bfloat16", "crop": "256", "ladders": "64"}
 """Of ``tsn``. The scores of the copies say how bad they are on the whole; ladders hold each kind's levels in order."""
 
 

@@ -3,10 +3,10 @@
     python model_zoo/train_default.py --data DIRECTORY [--output model_zoo/default] [--seed 0] [--against MODEL] [--plain]
 
 DIRECTORY holds ``biq2021-gallery``, ``biq2021-capture`` and ``biq2021-unsplash``, each with ``scores.csv`` (image, mos,
-split). The test splits are not opened. About a quarter of an hour a task on one core; a cut run goes on when started again.
-``--plain`` leaves the ladders out: ``tsn`` with its default settings, as test-time adaptation was measured on. The
-passes are in bfloat16, as in the model that is shipped, on any machine. One seed gives one model, to the byte, on one
-machine with one torch; elsewhere outputs differ a little: ``--against`` says by how much the adapters do.
+split). The test splits are not opened. Half an hour a task on one core, most of it for the ladders; a cut run goes on when
+started again. ``--plain`` leaves the ladders out: ``tsn`` with its default settings, as test-time adaptation was measured
+on. The passes are in bfloat16, as in the model that is shipped, on any machine. One seed gives one model, to the byte, on
+one machine with one torch; elsewhere outputs differ a little: ``--against`` says by how much the adapters do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from iqakit.pipeline.fitting import fit_tasks
 from iqakit.storage.model_directory import read_model
 
 TASKS = ("biq2021-gallery", "biq2021-capture", "biq2021-unsplash")
-LADDERS = {"ladders": "32"}
+LADDERS = {"ladders": "64"}
 
 
 class Lines:

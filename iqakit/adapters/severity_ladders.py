@@ -26,10 +26,13 @@ from iqakit.imaging.tensors import prepare
 
 PENALTY = 0.46
 """Of the change, beside squared outputs on the training images; of the order that ridge heads choose for themselves."""
-MARGIN = 0.2
+MARGIN = 0.1
 """By how much each rung should be above the next, in standard deviations of the outputs on the training images."""
-IMPORTANCE = 10.0
-"""How much all steps count against all training images. All three were chosen on validation images."""
+IMPORTANCE = 40.0
+"""How much all steps count against all training images."""
+COUNTS = (4.0, 4.0, 2.0, 1.0, 1.0)
+"""How much each step of a ladder counts, the first from the photo to level 1: where least of a fault is seen, heads err
+most. All four were chosen on validation images."""
 STRONG = (3, 4, 5)
 """Levels of which combiners are told: there a gate sees more of the fault than of the photo."""
 
@@ -114,7 +117,10 @@ def learn_ladders(
     steps = torch.stack(ladders.steps)
     own = weight.cpu()
     scale = (inputs.cpu() @ own).std().clamp_min(1e-12)
-    changed = ordered_head(inputs.cpu(), own / scale, steps, penalty=PENALTY, margin=MARGIN, importance=IMPORTANCE).float()
+    counts = torch.tensor(COUNTS).repeat(len(steps) // len(LEVELS))
+    changed = ordered_head(
+        inputs.cpu(), own / scale, steps, penalty=PENALTY, margin=MARGIN, importance=IMPORTANCE, counts=counts
+    ).float()
     found = OrderedHead(changed * scale, _down(steps, own), _down(steps, changed), ladders.copies())
     context.progress.message(
         f"{context.task}: {found.before:.1%} of the steps down {len(ladders.steps) // len(LEVELS)} ladders led down, "

@@ -12,13 +12,20 @@ _MOST_ROUNDS = 50
 
 
 def ordered_head(
-    inputs: Tensor, weight: Tensor, steps: Tensor, *, penalty: float, margin: float, importance: float
+    inputs: Tensor,
+    weight: Tensor,
+    steps: Tensor,
+    *,
+    penalty: float,
+    margin: float,
+    importance: float,
+    counts: Tensor | None = None,
 ) -> Tensor:
     """The smallest change to a linear head that makes known steps lead up.
 
     With X the centred inputs, minimises over the change c
 
-        |X c|^2 + penalty |c|^2 + importance N mean(max(0, margin - steps (weight + c))^2).
+        |X c|^2 + penalty |c|^2 + importance N mean(counts max(0, margin - steps (weight + c))^2).
 
     The first term keeps the head's outputs on its own images, up to a constant. Convex and piecewise quadratic, so
     Newton's method, with a shorter step where a whole one does not help, ends at the minimum. Works in the span of the
@@ -31,12 +38,13 @@ def ordered_head(
         penalty: Positive.
         margin: By how much the better image should be ahead, in units of the head's outputs; not negative.
         importance: How much all steps together count against all images together; not negative.
+        counts: How much each step counts beside the others, (K,), not negative; None: each 1.
 
     Returns:
         The changed weight, (D,), float64.
 
     Raises:
-        ConfigurationError: Widths differ, there is no step, or a number is out of its range.
+        ConfigurationError: Widths differ, there is no step, counts are not one a step, or a number is out of range.
     """
     width = int(weight.numel())
     if inputs.dim() != 2 or steps.dim() != 2 or not len(steps) or not inputs.shape[1] == steps.shape[1] == width:
@@ -48,6 +56,15 @@ def ordered_head(
         raise ConfigurationError(
             f"the penalty must be above 0, margin and importance at least 0, but they are {penalty}, {margin}, {importance}"
         )
+    counted = torch.ones(len(steps)) if counts is None else counts
+    if counted.shape != (len(steps),):
+        raise ConfigurationError(
+            f"counts must be one number for each of {len(steps)} steps, but their shape is {tuple(counted.shape)}"
+        )
+    if not bool((counted >= 0).all() & counted.isfinite().all()):
+        raise ConfigurationError(
+            f"counts must be finite and at least 0, but they go from {float(counted.min())} to {float(counted.max())}"
+        )
     x, d, start = inputs.double(), steps.double(), weight.double()
     x = x - x.mean(0)
     wanted = margin - d @ start  # how much the change has to add to each step
@@ -55,18 +72,19 @@ def ordered_head(
     if width > len(x) + len(d):
         basis = torch.linalg.qr(torch.cat([x, d]).T).Q
         x, d = x @ basis, d @ basis
-    share = importance * len(x) / len(d)
+    shares = importance * len(x) / len(d) * counted.to(d)
     gram = x.T @ x + penalty * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
 
     def objective(change: Tensor) -> float:
-        return float(change @ gram @ change + share * (wanted - d @ change).clamp_min(0).square().sum())
+        return float(change @ gram @ change + shares @ (wanted - d @ change).clamp_min(0).square())
 
     change = torch.zeros(x.shape[1], dtype=x.dtype, device=x.device)
     before = objective(change)
     for _ in range(_MOST_ROUNDS):
         short = d @ change < wanted
         rows, lacking = d[short], wanted[short]
-        target = torch.linalg.solve(gram + share * rows.T @ rows, share * rows.T @ lacking)
+        scaled = rows.T * shares[short]
+        target = torch.linalg.solve(gram + scaled @ rows, scaled @ lacking)
         length, after = 1.0, objective(target)
         while after >= before and length > 1e-6:
             length /= 2

@@ -20,6 +20,7 @@ from iqakit.contracts import Adapter, Dataset, FitContext
 from iqakit.datasets.synthetic import SyntheticTask
 from iqakit.errors import ConfigurationError
 from iqakit.functional.heads import head_input, head_scores
+from iqakit.functional.ordering import ordered_head
 from iqakit.functional.overlay import overlay_call
 from iqakit.functional.pooling import gate_features
 from iqakit.imaging.degrading import DEGRADATIONS, LEVELS
@@ -114,6 +115,10 @@ def test_the_steps_are_those_of_a_synthetic_task(backbone: Any, tensors: str, mo
     assert {copies.shape[0] for copies in found.copies} == {75}
     for share, head in ((found.before, weight), (found.after, found.weight)):
         assert share == pytest.approx(float((steps @ head > 0).float().mean()))
+    repeated = torch.cat([steps[:, step] for step, count in enumerate((4, 4, 2, 1, 1)) for _ in range(count)])
+    scale = (inputs @ weight).std()
+    least = ordered_head(inputs, weight / scale, repeated, penalty=0.46, margin=0.1, importance=40 * 12 / 5)
+    assert torch.allclose(found.weight.double(), least * scale, rtol=1e-3, atol=1e-5 * float(weight.abs().max()))
 
 
 def test_copies_are_means_over_photos(context: FitContext) -> None:

@@ -26,19 +26,35 @@ def problem(seed: int, n: int = 20, width: int = 6, k: int = 15) -> tuple[Tensor
     st.sampled_from([0.1, 1.0, 10.0]),
     st.sampled_from([0.0, 0.2, 1.0]),
     st.sampled_from([0.3, 3.0, 30.0]),
+    st.booleans(),
 )
-def test_is_the_minimum_that_scipy_finds(seed: int, penalty: float, margin: float, importance: float) -> None:
+def test_is_the_minimum_that_scipy_finds(
+    seed: int, penalty: float, margin: float, importance: float, counted: bool
+) -> None:
     x, w, d = (part.numpy() for part in problem(seed))
+    counts = 5 * np.random.default_rng(seed).random(len(d)) if counted else np.ones(len(d))
 
     def objective(change: np.ndarray) -> float:
         moved = (x - x.mean(0)) @ change
         hinge = np.maximum(0, margin - d @ (w + change))
-        return float((moved**2).sum() + penalty * (change**2).sum() + importance * len(x) * (hinge**2).mean())
+        return float((moved**2).sum() + penalty * (change**2).sum() + importance * len(x) * (counts * hinge**2).mean())
 
-    found = ordered_head(*problem(seed), penalty=penalty, margin=margin, importance=importance).numpy() - w
+    given = torch.from_numpy(counts) if counted else None
+    changed = ordered_head(*problem(seed), penalty=penalty, margin=margin, importance=importance, counts=given)
+    found = changed.numpy() - w
     best = minimize(objective, np.zeros(len(w)), method="BFGS", options={"gtol": 1e-8})
     assert objective(found) <= best.fun * (1 + 1e-7) + 1e-12
     assert found == pytest.approx(best.x, abs=1e-3)
+
+
+def test_to_count_a_step_twice_is_to_have_it_twice_and_none_to_leave_it_out() -> None:
+    x, w, d = problem(3)
+    counts = torch.arange(len(d)) % 3
+    found = ordered_head(x, w, d, penalty=0.5, margin=0.3, importance=10.0, counts=counts)
+    rows = d.repeat_interleave(counts, dim=0)
+    other = ordered_head(x, w, rows, penalty=0.5, margin=0.3, importance=10.0 * len(rows) / len(d))
+    assert found.numpy() == pytest.approx(other.numpy(), abs=1e-9)
+    assert not torch.allclose(found, ordered_head(x, w, d, penalty=0.5, margin=0.3, importance=10.0))
 
 
 def test_nothing_changes_where_nothing_is_wrong_or_steps_do_not_count() -> None:
@@ -89,6 +105,9 @@ def test_wide_features_give_what_the_full_width_gives() -> None:
         ({"penalty": 0.0}, "penalty must be above 0"),
         ({"margin": -1.0}, "margin and importance at least 0"),
         ({"importance": float("nan")}, "margin and importance at least 0"),
+        ({"counts": torch.ones(3)}, r"one number for each of 15 steps, but their shape is \(3,\)"),
+        ({"counts": torch.full((15,), -1.0)}, "at least 0, but they go from -1.0 to -1.0"),
+        ({"counts": torch.full((15,), float("inf"))}, "finite and at least 0, but they go from inf to inf"),
     ],
 )
 def test_bad_input_is_one_line(change: dict[str, object], message: str) -> None:
