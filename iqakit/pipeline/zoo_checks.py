@@ -1,9 +1,9 @@
-"""What a model must be before anybody may use it: what its index says, finite, and fitting its backbone."""
+"""What a model must be before anybody may use it: whole, what its index says, and fitting its backbone."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,6 @@ from iqakit.errors import FileFormatError, MismatchError, NewerFormatError, Offl
 from iqakit.storage.zoo_index import MANIFEST_NAME, ZooEntry
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from iqakit.contracts import Adapter
     from iqakit.storage.model_manifest import ModelManifest
 
@@ -49,12 +47,9 @@ def check_content(directory: Path, entry: ZooEntry, say: Callable[[str], None] =
     """
     from iqakit.storage.model_directory import read_model
 
-    manifest, adapters, states, shared = read_model(directory)
+    manifest, adapters, _, shared = read_model(directory)  # refuses what is not finite
     what = f"model {entry.name!r}"
     _check_index(manifest, entry, what)
-    for combiner, state in states.items():
-        _check_finite(state, f"{what}: the state of combiner {combiner!r}")
-    _check_finite(shared or {}, f"{what}: the shared tensors")
     if shared:
         adapters = [replace(adapter, tensors={**shared, **adapter.tensors}) for adapter in adapters]
     _check_backbone(adapters, entry, what, say)
@@ -80,14 +75,6 @@ def _check_index(manifest: ModelManifest, entry: ZooEntry, what: str) -> None:
     for path, sha256 in used:
         if listed.get(path) != sha256:
             raise FileFormatError(f"{what}: {MANIFEST_NAME} needs {path[:80]!r}, which the index does not list so; refused")
-
-
-def _check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
-    import torch
-
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise FileFormatError(f"{what} has values that are not finite in {name[:80]!r}; refused")
 
 
 def _check_backbone(adapters: list[Adapter], entry: ZooEntry, what: str, say: Callable[[str], None]) -> None:

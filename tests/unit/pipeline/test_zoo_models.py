@@ -213,7 +213,7 @@ def _other_task(place: Path) -> None:
     ("change", "error", "reason"),
     [
         (_nan_in_adapter, FileFormatError, "has changed since it was written|not finite"),
-        (_nan_in_combiner, FileFormatError, "the state of combiner 'kmeans' has values that are not finite"),
+        (_nan_in_combiner, FileFormatError, r"combiner file .* has values that are not finite in kmeans/"),
         (_other_backbone, MismatchError, r"belongs on backbone 'tiny' \(abababab\), but was given 'tiny'"),
         (lambda place: _rewrite(place, head_weight=torch.zeros(1, 7)), MismatchError, "has a head for 7 features"),
         (
