@@ -207,5 +207,6 @@ def names_not_finite(tensors: Mapping[str, Tensor]) -> str:
     import torch
 
     names = [name for name in sorted(tensors) if not torch.isfinite(tensors[name]).all()]
+    shown = [name if len(name) <= 80 and name.isprintable() else repr(name[:80]) for name in names[:_SHOWN]]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return ", ".join(shown) + more
