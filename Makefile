@@ -9,12 +9,13 @@ USE := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo zoo test plugins plugin-tests plugin-wheels check format format-check lint types layers docs clean
+.PHONY: help demo zoo test test-gpu plugins plugin-tests plugin-wheels check format format-check lint types layers docs clean
 
 help:
 	@echo "make demo    score the bundled photos, offline"
 	@echo "make zoo     make the model zoo's index, figures and cards anew"
 	@echo "make test    the fast tests"
+	@echo "make test-gpu  what runs on an NVIDIA GPU, where there is one"
 	@echo "make plugins install what is under plugins/, with Ray, and run its tests"
 	@echo "make plugin-wheels  build, install and test what is under plugins/ as wheels"
 	@echo "make check   all that continuous integration runs"
@@ -41,6 +42,10 @@ demo: $(USE)
 
 test: $(DEV)
 	$(BIN)/python -m pytest -q -m "not slow" -n auto --dist worksteal
+
+# Not a part of check: continuous integration has no GPU.
+test-gpu: $(DEV)
+	IQAKIT_TEST_GPU=1 $(BIN)/python -m pytest -q tests/gpu
 
 # The packages under plugins/, installed with all they need, each tested as its own project.
 plugins: $(DEV)

@@ -115,7 +115,7 @@ class Desk:
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", line],
                 cwd=self.here,
-                env={**os.environ, "PATH": tools, **found},
+                env={**os.environ, "LC_ALL": "C.UTF-8", "PATH": tools, **found},  # names in one order everywhere
                 capture_output=True,
                 text=True,
                 check=False,

@@ -13,6 +13,9 @@ from pathlib import Path
 # One thread a process, those that tests start included: the networks here are tiny, and threads that wait for each other on
 # a busy machine make the suite many times slower. Must be said before torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The suite holds figures to the bit, which only the CPU keeps; what runs on a GPU is in tests/gpu, for `make test-gpu`.
+if os.environ.get("IQAKIT_TEST_GPU") != "1":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # Graphs are made once a model, which takes seconds, and tests make many models; those of graphs say otherwise.
 os.environ["IQAKIT_RUNTIME"] = "torch"
 

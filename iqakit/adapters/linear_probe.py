@@ -91,10 +91,10 @@ class LinearProbe:
         inputs = head_input(context.train_features, kind)
         weight, bias, penalty = ridge_head(inputs, context.train, self.config.penalty)
         history = [self._record(context, weight)]
-        copies = None
+        copies = shifts = None
         if ladders:
             found = learn_ladders(context, weight, inputs, {}, kind, ladders)
-            copies = found.copies
+            copies, shifts = found.copies, found.shifts
             # The mean output on the training images stays.
             bias = bias + inputs.mean(0) @ (weight - found.weight)
             weight = found.weight
@@ -112,7 +112,7 @@ class LinearProbe:
             preprocessing=context.preprocessing,
             config=asdict(replace(self.config, penalty=penalty)),
         )
-        return FitResult(adapter, history=history, copies=copies)
+        return FitResult(adapter, history=history, copies=copies, shifts=shifts)
 
     def _record(self, context: FitContext, weight: Tensor) -> dict[str, Any]:
         checked = head_input(context.validation_features, self.config.features).double() @ weight.double()

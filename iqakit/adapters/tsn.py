@@ -86,6 +86,7 @@ class _Training:
         self.overlay = trainable_overlay(self.module, self.names)
         self.head = self._first_head().to(context.device).requires_grad_(True)
         self.copies: tuple[Tensor, ...] | None = None
+        self.shifts: tuple[Tensor, ...] | None = None
         self.learned = {name: tensor for name, tensor in self.overlay.items() if tensor.requires_grad}
         self.start = {name: tensor.detach().clone() for name, tensor in self.learned.items()} if config.anchor else {}
         self.pairs = TrainingPairs(context.train, config, generators(0, 0))
@@ -202,7 +203,7 @@ class _Training:
         """Let the head learn the order of degraded copies."""
         count, tensors = self.config.ladders, {name: best.tensors[name] for name in self.names}
         found = learn_ladders(self.context, best.tensors[_HEAD], inputs, tensors, self.config.features, count)
-        self.copies = found.copies
+        self.copies, self.shifts = found.copies, found.shifts
         return self._with_head(best, found.weight, "ladders learned", {"ladders": count, "steps_down": found.after})
 
     def _with_head(self, best: BestEpoch, head: Tensor, said: str, record: Mapping[str, float]) -> BestEpoch:
@@ -228,4 +229,4 @@ class _Training:
             config=asdict(self.config),
             provenance=best.provenance(),
         )
-        return FitResult(adapter, history=self.training.history, copies=self.copies)
+        return FitResult(adapter, history=self.training.history, copies=self.copies, shifts=self.shifts)

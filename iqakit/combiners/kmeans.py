@@ -15,11 +15,14 @@ from torch import Tensor
 
 from iqakit.combiners.request import empty_weights, image_count
 from iqakit.combiners.settings import KMeansConfig
+from iqakit.combiners.steadied import Steadied
 from iqakit.errors import ConfigurationError, MismatchError
-from iqakit.functional.gating import gate_weights, nearest_distance
+from iqakit.functional.gating import gate_weights, nearest_distance, shift_directions
 
 # Distances of the training images are kept as their 0th, 1st, ..., 100th percentile.
 QUANTILES = 101
+# Directions kept of what weak degradation moves; more change nothing that can be seen.
+_DIRECTIONS = 16
 
 
 class KMeansGate:
@@ -28,7 +31,9 @@ class KMeansGate:
     State of a task: ``<task>/stage4``, ``<task>/stage5``, ...: centroids (K, D_l), float32, one tensor for each stage that
     counts, numbered from 1; ``<task>/distances``: (101,), float32, percentiles of the training images' own distances, for
     ``novelty``. Where copies were learned, ``<task>/copies4``, ...: (M, D_l), float32, further centroids, those of faults;
-    ``novelty`` does not look at them, as it tells how far an image is from those that people rated.
+    ``novelty`` does not look at them, as it tells how far an image is from those that people rated. Where shifts were
+    learned, ``<task>/shifts4``, ...: (R, D_l), float32, directions along which distances count less, for the weights of all
+    tasks alike; not for ``novelty``.
 
     Args:
         config: Its settings.
@@ -104,6 +109,38 @@ class KMeansGate:
             fitted[f"{task}/copies{number}"] = stage.detach().cpu().float().contiguous()
         return fitted
 
+    def fit_shifts(self, state: Mapping[str, Tensor], task: str, shifts: Sequence[Tensor]) -> Mapping[str, Tensor]:
+        """Add what weak degradation moves of a task that has been clustered.
+
+        Distances then count less along it, so that a little damage moves less weight from one task to another.
+
+        Args:
+            state: What ``fit_task`` gave; comes back unchanged, with the shifts' tensors beside it.
+            task: The task.
+            shifts: One (M, D_l) a stage: gate features of a copy less those of its photo.
+
+        Returns:
+            The state with the shifts' tensors; without any where ``steadiness`` is 0.
+
+        Raises:
+            ConfigurationError: The state lacks the task, the shapes do not fit, or a number is not finite.
+        """
+        fitted = dict(state)
+        if image_count(shifts) == 0:
+            raise ConfigurationError(
+                f"combiner kmeans cannot learn shifts of task {task!r} from 0 rows; give it at least one"
+            )
+        for number in _stages_used(state, [task]):
+            stage = _stage_of(shifts, number, _of_task(state, task, f"stage{number}"), task)
+            if not bool(torch.isfinite(stage).all()):
+                raise ConfigurationError(
+                    f"combiner kmeans cannot learn shifts of task {task!r}: those of stage {number} are not all finite; "
+                    "check the images and the backbone"
+                )
+            if self.config.steadiness:
+                fitted[f"{task}/shifts{number}"] = shift_directions(stage, self.config.steadiness, _DIRECTIONS)
+        return fitted
+
     def weights(
         self,
         state: Mapping[str, Tensor],
@@ -125,7 +162,8 @@ class KMeansGate:
         """
         weights = empty_weights(tasks, gate_features)
         used = _stages_used(state, tasks)
-        distances = torch.stack([_stage_distances(state, task, gate_features, used, copies=True) for task in tasks], dim=2)
+        steady = [_steadied(state, tasks, number) for number in used]
+        distances = torch.stack([_stage_distances(state, task, gate_features, used, steady) for task in tasks], dim=2)
         soft = gate_weights(distances, self.config.temperature)
         if not self.config.hard:
             return soft
@@ -154,7 +192,7 @@ def novelty(state: Mapping[str, Tensor], tasks: Sequence[str], gate_features: Se
     shares = []
     for task in tasks:
         used = _stages_used(state, [task])
-        distances = _stage_distances(state, task, gate_features, used, copies=False).mean(dim=0)
+        distances = _stage_distances(state, task, gate_features, used, None).mean(dim=0)
         shares.append(_share_nearer(distances, _of_task(state, task, "distances").to(distances.device)))
     return torch.stack(shares).amin(dim=0)
 
@@ -186,19 +224,37 @@ def _stages_used(state: Mapping[str, Tensor], tasks: Sequence[str]) -> list[int]
     return found[tasks[0]]
 
 
+def _steadied(state: Mapping[str, Tensor], tasks: Sequence[str], number: int) -> Steadied | None:
+    """Where distances of a stage are measured; None where no task has learned shifts."""
+    known = [state[name] for task in tasks if (name := f"{task}/shifts{number}") in state]
+    return Steadied.of([_of_task(state, task, f"stage{number}") for task in tasks], known) if known else None
+
+
 def _stage_distances(
-    state: Mapping[str, Tensor], task: str, gate_features: Sequence[Tensor], used: Sequence[int], copies: bool
+    state: Mapping[str, Tensor],
+    task: str,
+    gate_features: Sequence[Tensor],
+    used: Sequence[int],
+    steady: Sequence[Steadied | None] | None,
 ) -> Tensor:
-    """Distances (L, N) to the nearest centroid of one task, those of faults included or not, at the stages used."""
+    """Distances (L, N) to the nearest centroid of one task at the stages used.
+
+    Where ``steady`` is given, one a stage, with all that was learned of faults: measured there, and with copies among the
+    centroids; else without.
+    """
     stages = []
-    for number in used:
+    for at, number in enumerate(used):
         centroids = _of_task(state, task, f"stage{number}")
-        stage = _stage_of(gate_features, number, centroids, task)
-        if copies and f"{task}/copies{number}" in state:
-            faults = _of_task(state, task, f"copies{number}")
-            _stage_of(gate_features, number, faults, task)  # a file may hold anything
-            centroids = torch.cat([centroids, faults])
-        stages.append(nearest_distance(stage.float(), centroids.to(stage.device)))
+        stage = _stage_of(gate_features, number, centroids, task).float()
+        if steady is not None:
+            if f"{task}/copies{number}" in state:
+                faults = _of_task(state, task, f"copies{number}")
+                _stage_of(gate_features, number, faults, task)  # a file may hold anything
+                centroids = torch.cat([centroids, faults])
+            place = steady[at]
+            if place is not None:
+                stage, centroids = place.of_images(stage), place.of_centroids(centroids)
+        stages.append(nearest_distance(stage, centroids.to(stage.device)))
     return torch.stack(stages)
 
 

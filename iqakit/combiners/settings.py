@@ -23,6 +23,8 @@ class KMeansConfig:
         hard: Give all weight to the task of largest weight.
         seed: Seed of the clustering.
         stages: Which stages of the backbone are clustered when a task is learned: the last so many of them.
+        steadiness: How much less distances count along what weak degradation moves, where a method says what that is (own);
+            0 counts all alike.
 
     Raises:
         ConfigurationError: A setting is out of range.
@@ -35,6 +37,7 @@ class KMeansConfig:
     hard: bool = False
     seed: int = 0
     stages: int = 2
+    steadiness: float = 0.3
 
     def __post_init__(self) -> None:
         for name in ("clusters", "repeats", "iterations", "stages"):
@@ -46,6 +49,8 @@ class KMeansConfig:
                 f"combiner kmeans: temperature must be finite and 0 or more; found {self.temperature}; "
                 "8 is the default, 32 was published"
             )
+        if not (self.steadiness >= 0 and math.isfinite(self.steadiness)):
+            raise ConfigurationError(f"combiner kmeans: steadiness must be finite and 0 or more; found {self.steadiness}")
         if not 0 <= self.seed <= _LARGEST_SEED:
             raise ConfigurationError(f"combiner kmeans: seed must lie between 0 and {_LARGEST_SEED}; found {self.seed}")
 

@@ -19,7 +19,7 @@ from iqakit.contracts.adapter import (
     TestTimeMethod,
 )
 from iqakit.contracts.backbone import Backbone, InputSpec, MapBackbone
-from iqakit.contracts.combiner import Combiner, FaultCombiner
+from iqakit.contracts.combiner import Combiner, FaultCombiner, ShiftCombiner
 from iqakit.contracts.dataset import Dataset, Sample, TaskFacts
 from iqakit.contracts.entries import (
     AdapterEntry,
@@ -61,6 +61,7 @@ __all__ = [
     "Preprocessing",
     "Progress",
     "Sample",
+    "ShiftCombiner",
     "TaskData",
     "TaskFacts",
     "TestTimeMethod",

@@ -216,6 +216,8 @@ class FitResult:
             rehearse); kept beside the model, never used for scoring. None: what there was stays.
         copies: What degraded copies of the task's images look like to the bare backbone, for combiners that learn from
             that (``FaultCombiner``): gate features, one (M, D_l) a stage, a row for each of M faults. None: none were made.
+        shifts: How weak degradation moves images of the task, as the bare backbone sees it, for combiners that learn from
+            that (``ShiftCombiner``): gate features of a copy less those of its image, one (M, D_l) a stage. None: none.
     """
 
     adapter: Adapter
@@ -223,6 +225,7 @@ class FitResult:
     history: Sequence[Mapping[str, Any]] = ()
     memory: Mapping[str, Tensor] | None = None
     copies: Sequence[Tensor] | None = None
+    shifts: Sequence[Tensor] | None = None
 
 
 @runtime_checkable

@@ -64,3 +64,21 @@ class FaultCombiner(Combiner, Protocol):
             gate_features: One (M, D_l) a stage: for each of M faults the mean over degraded copies of the task's images.
         """
         ...
+
+
+@runtime_checkable
+class ShiftCombiner(Combiner, Protocol):
+    """A combiner that also learns how weak degradation moves a task's images. Optional.
+
+    A slightly damaged photo is still a photo of its task; without this, the damage may move weight between tasks.
+    """
+
+    def fit_shifts(self, state: CombinerState, task: str, shifts: Sequence[Tensor]) -> CombinerState:
+        """Learn what to overlook, of a task that was learned just before.
+
+        Args:
+            state: What ``fit_task`` gave; comes back with more tensors of the task, is not touched.
+            task: The task's name.
+            shifts: One (M, D_l) a stage: gate features of M weakly degraded copies less those of their images.
+        """
+        ...

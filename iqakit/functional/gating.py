@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from iqakit.errors import ConfigurationError
+from iqakit.functional.heads import row_sums
 
-__all__ = ["DEFAULT_TEMPERATURE", "gate_weights", "nearest_distance"]
+__all__ = ["DEFAULT_TEMPERATURE", "gate_weights", "less_along", "nearest_distance", "shift_directions"]
 
 DEFAULT_TEMPERATURE = 32.0
 # Rows worked on at a time, which bounds the memory of the (rows, K) distances.
 _ROWS = 8192
+# Products kept at a time, likewise.
+_VALUES = 1 << 22
 
 
 def nearest_distance(features: Tensor, centroids: Tensor) -> Tensor:
@@ -47,6 +50,63 @@ def nearest_distance(features: Tensor, centroids: Tensor) -> Tensor:
         for rows in torch.split(features, _ROWS)
     ]
     return torch.cat(nearest)
+
+
+def shift_directions(shifts: Tensor, steadiness: float, count: int) -> Tensor:
+    """The directions along which rows mostly lie, each as long as it should count less.
+
+    With e the share of a principal direction in the mean square of the shifts, in units of the mean share of all D: points
+    that are taken through ``less_along`` lie 1 / sqrt(1 + steadiness e) times as far apart along it. Source: own; it is the
+    whitening of linear discriminant analysis, with an image and its copies for a class, held back.
+
+    Args:
+        shifts: (M, D), M at least 1, any real dtype, finite.
+        steadiness: 0 or more; 0 leaves distances as they are.
+        count: How many directions are looked at, the strongest first, at least 1.
+
+    Returns:
+        (R, D), float32 on the CPU, rows orthogonal and shorter than 1, the longest first; R is ``count``, or D if fewer.
+
+    Raises:
+        ConfigurationError: There is no row, or a number is out of range.
+
+    Example:
+        >>> shift_directions(torch.tensor([[2.0, 0.0], [-2.0, 0.0]]), 1.5, 1).tolist()  # e is 2: half as far apart
+        [[0.7071067690849304, 0.0]]
+    """
+    if shifts.ndim != 2 or 0 in shifts.shape or not steadiness >= 0 or not math.isfinite(steadiness) or count < 1:
+        raise ConfigurationError(
+            "shift directions need shifts (M, D), M and D at least 1, a finite steadiness of 0 or more and a count of at "
+            f"least 1; found {tuple(shifts.shape)}, {steadiness} and {count}"
+        )
+    rows = shifts.detach().cpu().double()
+    square = rows.T @ rows
+    square = square / (square.trace() / len(square)).clamp_min(torch.finfo(torch.float64).tiny)
+    shares, directions = torch.linalg.eigh(square)
+    shares, directions = shares.flip(0)[:count].clamp_min(0), directions.flip(1)[:, :count]
+    # A direction and its opposite are the same; the choice must not be the library's.
+    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
+    less = 1 - (1 + steadiness * shares).rsqrt()
+    found: Tensor = (less.sqrt() * largest.sign() * directions).T.float().contiguous()
+    return found
+
+
+def less_along(points: Tensor, directions: Tensor) -> Tensor:
+    """Points with some of what lies along given directions taken away: p - sum over rows d of (p . d) d.
+
+    Args:
+        points: (N, D), float.
+        directions: (R, D), as ``shift_directions`` gives them, of one set of shifts or, divided by the root of how many
+            there are, of several below one another.
+
+    Returns:
+        (N, D). A row depends on its own point alone, to the bit.
+    """
+    parts = []
+    for rows in torch.split(points, max(1, _VALUES // max(1, directions.numel()))):
+        along = row_sums(rows.unsqueeze(1) * directions)
+        parts.append(rows - row_sums(along.unsqueeze(1) * directions.T))
+    return torch.cat(parts)
 
 
 def gate_weights(distances: Tensor, temperature: float = DEFAULT_TEMPERATURE) -> Tensor:

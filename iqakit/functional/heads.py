@@ -21,6 +21,7 @@ __all__ = [
     "head_input",
     "head_input_dim",
     "head_scores",
+    "row_sums",
     "unit_length",
 ]
 
@@ -59,7 +60,7 @@ def _check_feature_kind(kind: str) -> None:
         raise UnknownNameError.of("kind of head input", kind, get_args(FeatureKind))
 
 
-def _row_sums(values: Tensor) -> Tensor:
+def row_sums(values: Tensor) -> Tensor:
     """Sums over the last dimension; each depends on its own row alone, to the bit."""
     first, *others = (piece.sum(dim=-1) for piece in torch.split(values, _COLUMNS, dim=-1))
     for part in others:
@@ -81,7 +82,7 @@ def unit_length(vectors: Tensor) -> Tensor:
         [[0.6..., 0.8...], [0.0, 0.0]]
     """
     # The floor stands inside the root, whose slope at 0 is not finite.
-    length = _row_sums(vectors.square()).clamp_min(SMALLEST_LENGTH**2).sqrt()
+    length = row_sums(vectors.square()).clamp_min(SMALLEST_LENGTH**2).sqrt()
     return vectors / length.unsqueeze(-1)
 
 
@@ -169,6 +170,6 @@ def head_scores(inputs: Tensor, weight: Tensor, bias: Tensor | None, kind: HeadK
     if kind == "cosine":
         if bias is not None:
             raise ConfigurationError("a cosine head has no bias; found one; give None or make the head linear")
-        return _row_sums(unit_length(inputs) * unit_length(row))
-    scores = _row_sums(inputs * row)
+        return row_sums(unit_length(inputs) * unit_length(row))
+    scores = row_sums(inputs * row)
     return scores if bias is None else scores + bias.reshape(())

@@ -20,14 +20,17 @@ def ordered_head(
     margin: float,
     importance: float,
     counts: Tensor | None = None,
+    views: Tensor | None = None,
+    view_importance: float = 1.0,
 ) -> Tensor:
     """The smallest change to a linear head that makes known steps lead up.
 
     With X the centred inputs, minimises over the change c
 
-        |X c|^2 + penalty |c|^2 + importance N mean(counts max(0, margin - steps (weight + c))^2).
+        |X c|^2 + penalty |c|^2 + importance N mean(counts max(0, margin - steps (weight + c))^2)
 
-    The first term keeps the head's outputs on its own images, up to a constant. Convex and piecewise quadratic, so
+    and, with V the centred views, view_importance N mean((V c)^2). The first term keeps the head's outputs on its own
+    images, up to a constant, the last one those on the views. Convex and piecewise quadratic, so
     Newton's method, with a shorter step where a whole one does not help, ends at the minimum. Works in the span of the
     rows where they are fewer than the columns.
 
@@ -39,12 +42,15 @@ def ordered_head(
         margin: By how much the better image should be ahead, in units of the head's outputs; not negative.
         importance: How much all steps together count against all images together; not negative.
         counts: How much each step counts beside the others, (K,), not negative; None: each 1.
+        views: Further rows on which outputs should stay, such as parts of the images, (M, D), M at least 1; None: none.
+        view_importance: How much all views together count against all images together; not negative.
 
     Returns:
         The changed weight, (D,), float64.
 
     Raises:
-        ConfigurationError: Widths differ, there is no step, counts are not one a step, or a number is out of range.
+        ConfigurationError: Widths differ, there is no step or no view, counts are not one a step, or a number is out of
+            range.
     """
     width = int(weight.numel())
     if inputs.dim() != 2 or steps.dim() != 2 or not len(steps) or not inputs.shape[1] == steps.shape[1] == width:
@@ -52,9 +58,14 @@ def ordered_head(
             f"inputs and steps must be as wide as the head ({width}), with at least one step, but they are "
             f"{tuple(inputs.shape)} and {tuple(steps.shape)}"
         )
-    if not penalty > 0 or not margin >= 0 or not importance >= 0:
+    if views is not None and (views.dim() != 2 or not len(views) or views.shape[1] != width):
         raise ConfigurationError(
-            f"the penalty must be above 0, margin and importance at least 0, but they are {penalty}, {margin}, {importance}"
+            f"views must be as wide as the head ({width}), at least one, but they are {tuple(views.shape)}"
+        )
+    if not penalty > 0 or not all(value >= 0 for value in (margin, importance, view_importance)):
+        raise ConfigurationError(
+            "the penalty must be above 0, margin and both importances at least 0, but they are "
+            f"{penalty}, {margin}, {importance}, {view_importance}"
         )
     counted = torch.ones(len(steps)) if counts is None else counts
     if counted.shape != (len(steps),):
@@ -66,13 +77,16 @@ def ordered_head(
             f"counts must be finite and at least 0, but they go from {float(counted.min())} to {float(counted.max())}"
         )
     x, d, start = inputs.double(), steps.double(), weight.double()
-    x = x - x.mean(0)
+    images, x = len(x), x - x.mean(0)
+    if views is not None:
+        v = views.double()
+        x = torch.cat([x, (v - v.mean(0)) * (view_importance * images / len(v)) ** 0.5])
     wanted = margin - d @ start  # how much the change has to add to each step
     basis = None
     if width > len(x) + len(d):
         basis = torch.linalg.qr(torch.cat([x, d]).T).Q
         x, d = x @ basis, d @ basis
-    shares = importance * len(x) / len(d) * counted.to(d)
+    shares = importance * images / len(d) * counted.to(d)
     gram = x.T @ x + penalty * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
 
     def objective(change: Tensor) -> float:

@@ -24,6 +24,7 @@ from iqakit.pipeline.part_checks import failed
 from iqakit.pipeline.scored import Scored
 from iqakit.pipeline.torch_scoring import TorchParts
 from iqakit.plugins.catalog import catalog
+from iqakit.runtimes.precision import exact_float32
 
 KEEP: Final = 0.99
 """Share of the adapted tensors that an online run carries on; the rest is the source's."""
@@ -145,7 +146,7 @@ class BatchAdapter:
         generator = Generator().manual_seed(self._request.seed)
         try:
             # A caller may stand in inference mode, in which nothing can be trained.
-            with torch.inference_mode(False), torch.enable_grad():
+            with torch.inference_mode(False), torch.enable_grad(), exact_float32():
                 if index not in self._methods:
                     self._methods[index] = self._entry.create(self._request.config)  # type: ignore[assignment]
                 moved = [image.to(device) if device != "cpu" else image for image in images]

@@ -21,6 +21,7 @@ from iqakit.imaging.preprocessing import prepare_pixels
 from iqakit.pipeline.combining import task_points
 from iqakit.pipeline.model import DEFAULT_COMBINER, QualityModel
 from iqakit.pipeline.skipping import DEFAULT_SKIP_BELOW, used_weights
+from iqakit.runtimes.precision import exact_float32
 
 Method = Literal["cam", "tiles"]
 METHODS: tuple[Method, ...] = ("cam", "tiles")
@@ -215,7 +216,7 @@ def _influence_map(whole: _Whole, size: tuple[int, int]) -> Tensor:
         if float(whole.weights[0, index]) == 0:
             continue
         tensors = {name: tensor.to(device) for name, tensor in adapter.tensors.items()}
-        with torch.enable_grad():
+        with torch.enable_grad(), exact_float32():
             maps = backbone.maps(whole.image[None].to(device), tensors)
         bias = None if adapter.head_bias is None else adapter.head_bias.to(device)
         head = (adapter.head_weight.to(device), bias, adapter.head_kind, adapter.features)

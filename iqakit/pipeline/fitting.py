@@ -22,7 +22,9 @@ from iqakit.contracts import (
     Features,
     FitContext,
     FitMethod,
+    FitResult,
     Progress,
+    ShiftCombiner,
     TaskData,
 )
 from iqakit.datasets.sources import TaskSource
@@ -39,6 +41,7 @@ from iqakit.pipeline.provenance import card, data_facts, versions
 from iqakit.pipeline.reading import readable
 from iqakit.plugins.catalog import catalog
 from iqakit.plugins.settings import make_config, split_settings
+from iqakit.runtimes.precision import exact_float32
 from iqakit.runtimes.torch_runtime import TorchRuntime, resolve_device
 from iqakit.storage.adapter_file import adapter_bytes
 from iqakit.storage.canonical_json import canonical_json
@@ -250,7 +253,8 @@ class _Fit:
             memory=memory,
             earlier_data=tuple(_readable(data, self.say) for data in earlier_data),
         )
-        result = self.method.fit(context)
+        with exact_float32():
+            result = self.method.fit(context)
         check_result(result, source.name, self.backbone, self.adapter)
         if self.backbone.fingerprint() != self.fingerprint:
             raise TrainingError(
@@ -264,7 +268,7 @@ class _Fit:
             self.directory,
             BackboneFacts(id=self.backbone.id, weights=self.weights, fingerprint=self.fingerprint),
             finished,
-            self._combiner_states(states, source.name, gate_features(train_features.stages), result.copies),
+            self._combiner_states(states, source.name, gate_features(train_features.stages), result),
             card(adapters, self.backbone.id, Path(self.weights).name),
             dict(result.replaced) if result.replaced else None,
             locked=True,
@@ -354,7 +358,7 @@ class _Fit:
         earlier: Mapping[str, Mapping[str, Tensor]],
         task: str,
         gate: Sequence[Tensor],
-        copies: Sequence[Tensor] | None,
+        result: FitResult,
     ) -> dict[str, Mapping[str, Tensor]]:
         """State of every combiner there is, with this task learned, so that any of them can be chosen when scoring."""
         states: dict[str, Mapping[str, Tensor]] = {}
@@ -363,8 +367,10 @@ class _Fit:
             try:
                 combiner = part.entry.create(self.combiners[name])
                 state = combiner.fit_task(known, task, gate)
-                if copies is not None and isinstance(combiner, FaultCombiner):
-                    state = combiner.fit_copies(state, task, copies)
+                if result.copies is not None and isinstance(combiner, FaultCombiner):
+                    state = combiner.fit_copies(state, task, result.copies)
+                if result.shifts is not None and isinstance(combiner, ShiftCombiner):
+                    state = combiner.fit_shifts(state, task, result.shifts)
                 checked = checked_state(state, known, name)
             except (Exception, SystemExit) as error:  # a plugin may fail in any way; that must not cost a finished training
                 if part.builtin:

@@ -73,23 +73,24 @@ def check_result(result: FitResult, task: str, backbone: Backbone, method: str) 
             f"adapter {method} was given backbone {backbone.id!r} and names {adapter.backbone_id!r}; "
             "report it to its authors"
         )
-    if result.copies is not None and not _are_gate_features(result.copies, backbone):
-        raise PluginError(
-            f"adapter {method} gave copies that are no gate features: they must be finite tensors of as many rows each, at "
-            f"least one, {', '.join(map(str, backbone.stage_dims))} wide; report it to its authors"
-        )
+    for what, rows in (("copies", result.copies), ("shifts", result.shifts)):
+        if rows is not None and not _are_gate_features(rows, backbone):
+            raise PluginError(
+                f"adapter {method} gave {what} that are no gate features: they must be finite tensors of as many rows "
+                f"each, at least one, {', '.join(map(str, backbone.stage_dims))} wide; report it to its authors"
+            )
 
 
-def _are_gate_features(copies: Any, backbone: Backbone) -> bool:
+def _are_gate_features(stages: Any, backbone: Backbone) -> bool:
     """Whether these are rows for every stage of a backbone."""
-    if not isinstance(copies, Sequence) or not all(isinstance(rows, Tensor) and rows.ndim == 2 for rows in copies):
+    if not isinstance(stages, Sequence) or not all(isinstance(rows, Tensor) and rows.ndim == 2 for rows in stages):
         return False
-    count = len(copies[0]) if copies else 0
+    count = len(stages[0]) if stages else 0
     wanted = [(count, width) for width in backbone.stage_dims]
     return (
         count > 0
-        and [tuple(rows.shape) for rows in copies] == wanted
-        and all(bool(rows.isfinite().all()) for rows in copies)
+        and [tuple(rows.shape) for rows in stages] == wanted
+        and all(bool(rows.isfinite().all()) for rows in stages)
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from iqakit.contracts import Backbone, Features
 from iqakit.errors import ConfigurationError, ImageError
 from iqakit.functional.overlay import overlay_call
+from iqakit.runtimes.precision import exact_float32
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -51,7 +52,8 @@ class TorchRuntime:
     Args:
         backbone: A frozen backbone; it is moved to ``device``.
         device: A device as ``resolve_device`` gives it.
-        precision: ``float32``, or on a GPU ``bfloat16`` or ``float16`` for what autocast runs in that precision.
+        precision: ``float32``, without TF32 on any GPU; or there ``bfloat16`` or ``float16`` for what autocast runs in that
+            precision.
 
     Raises:
         ConfigurationError: There is no such precision, or not on that device.
@@ -112,23 +114,43 @@ class TorchRuntime:
         kind = self.device.partition(":")[0]
         lower = torch.autocast(kind, getattr(torch, self.precision)) if self.precision != "float32" else nullcontext()
         try:
-            with torch.inference_mode(), lower:
+            with torch.inference_mode(), exact_float32(), lower:
                 # Pinned memory lets the transfer run beside the network.
                 pinned = images.pin_memory() if kind == "cuda" else images
                 moved = pinned.to(self.device, non_blocking=kind == "cuda")
-                return [self._forward(moved, overlay) for overlay in overlays]
+                # One transfer back for all: each waits until the device is done.
+                return _to_cpu([self._features(moved, overlay) for overlay in overlays])
         except torch.OutOfMemoryError:
             if kind == "cuda":
                 torch.cuda.empty_cache()
             return None
 
     def _forward(self, images: Tensor, overlay: Mapping[str, Tensor]) -> Features:
-        features = overlay_call(self.backbone.module, overlay, images) if overlay else self.backbone.forward(images)
+        features = self._features(images, overlay)
         return Features(
             features.embedding.float().cpu(),
             tuple(stage.float().cpu() for stage in features.stages),
             tuple(deviation.float().cpu() for deviation in features.deviations),
         )
+
+    def _features(self, images: Tensor, overlay: Mapping[str, Tensor]) -> Features:
+        found: Features = overlay_call(self.backbone.module, overlay, images) if overlay else self.backbone.forward(images)
+        return found
+
+
+def _to_cpu(passes: Sequence[Features]) -> list[Features]:
+    """Features of several passes in float32 on the CPU, moved as one tensor."""
+    parts = [(each.embedding, *each.stages, *each.deviations) for each in passes]
+    wide = torch.cat([tensor.float() for row in parts for tensor in row], dim=1).cpu()
+    columns = iter(torch.split(wide, [tensor.shape[1] for row in parts for tensor in row], dim=1))
+    return [
+        Features(
+            next(columns).contiguous(),
+            tuple(next(columns).contiguous() for _ in each.stages),
+            tuple(next(columns).contiguous() for _ in each.deviations),
+        )
+        for each in passes
+    ]
 
 
 def _pixels(images: Tensor) -> int:

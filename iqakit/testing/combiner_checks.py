@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
-from iqakit.contracts import Combiner, CombinerEntry, FaultCombiner
+from iqakit.contracts import Combiner, CombinerEntry, FaultCombiner, ShiftCombiner
 from iqakit.errors import ConfigurationError, IqakitError
 from iqakit.plugins.catalog import catalog
 from iqakit.storage.tensor_bytes import decode_tensors, encode_tensors
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     State = Mapping[str, Tensor]
+    LearnMore = Callable[[State, str, Sequence[Tensor]], State]
 
 TASKS = ("lab", "phone", "web")
 TRUE = ("lab", "web", "phone") * 3
@@ -205,19 +206,41 @@ def faults_add_only_their_own_state(subject: CombinerSubject) -> None:
     combiner = subject.made.needed()
     if not isinstance(combiner, FaultCombiner):
         raise CheckSkippedError("it learns no faults")
-    before, faults = dict(subject.learn()), gate_features(5, seed=7, centre=3)
-    known, given = copies(before), copies(dict(zip("ab", faults, strict=True)))
-    after = combiner.fit_copies(before, "web", faults)
+    _expect_only_more(subject, combiner.fit_copies, gate_features(5, seed=7, centre=3), "faults")
+
+
+@SUITE.check
+def shifts_add_only_their_own_state(subject: CombinerSubject) -> None:
+    """Where it learns shifts, fit_shifts adds tensors of that task alone, and weights stay weights."""
+    combiner = subject.made.needed()
+    if not isinstance(combiner, ShiftCombiner):
+        raise CheckSkippedError("it learns no shifts")
+    pairs = zip(gate_features(5, seed=7, centre=3), gate_features(5, seed=8, centre=3), strict=True)
+    _expect_only_more(subject, combiner.fit_shifts, [copy - image for copy, image in pairs], "shifts")
+
+
+def _expect_only_more(subject: CombinerSubject, learn: LearnMore, rows: Sequence[Tensor], what: str) -> None:
+    """Learning more of a task leaves all that was known and given as it is, and weights depend on no other image."""
+    before = dict(subject.learn())
+    known, given = copies(before), copies(dict(zip("ab", rows, strict=True)))
+    after = learn(before, "web", rows)
     expect_same_tensors(known, before, "the state handed in is changed")
-    expect_same_tensors(given, dict(zip("ab", faults, strict=True)), "the gate features handed in are changed")
+    expect_same_tensors(given, dict(zip("ab", rows, strict=True)), f"the {what} handed in are changed")
     lost = sorted(set(known) - set(after))
     expect(not lost, f"it forgot {', '.join(lost)}")
-    expect_same_tensors(known, {name: after[name] for name in known}, "learning faults changes earlier state")
+    expect_same_tensors(known, {name: after[name] for name in known}, f"learning {what} changes earlier state")
     foreign = sorted(name for name in set(after) - set(known) if not name.startswith("web/"))
-    expect(not foreign, f"learning faults of 'web' adds {', '.join(foreign)}; its tensors must be named web/<what>")
-    rows = subject.weigh(after).double().sum(dim=1)
+    expect(not foreign, f"learning {what} of 'web' adds {', '.join(foreign)}; its tensors must be named web/<what>")
+    weights, images = subject.weigh(after), gate_features(_IMAGES, seed=9, centre=1)
+    sums = weights.double().sum(dim=1)
     expect(
-        bool(((rows - 1).abs() <= _SLACK).all()), f"with faults learned, rows sum to {rows.tolist()}; each must sum to 1"
+        bool(((sums - 1).abs() <= _SLACK).all()), f"with {what} learned, rows sum to {sums.tolist()}; each must sum to 1"
+    )
+    alone = [
+        subject.make().weights(after, TASKS, [s[at : at + 1] for s in images], TRUE[at : at + 1]) for at in range(_IMAGES)
+    ]
+    expect(
+        torch.equal(torch.cat(alone), weights), f"with {what} learned, weights of an image depend on the others beside it"
     )
 
 

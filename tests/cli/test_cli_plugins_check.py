@@ -53,7 +53,7 @@ def test_a_good_part_passes(run, distribution) -> None:
     assert any(line.split()[:4] == ["combiner", "halves", "rows-sum-to-one", "passed"] for line in lines)
     assert "it keeps no state" in done.out  # why a check was skipped
     assert "weighing" not in done.out
-    assert "20 checks: 17 passed, 0 failed, 3 skipped" in done.err
+    assert "21 checks: 17 passed, 0 failed, 4 skipped" in done.err
 
 
 def test_a_failure_is_exit_code_1_and_does_not_stop_the_rest(run, distribution) -> None:

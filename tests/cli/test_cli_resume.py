@@ -130,7 +130,7 @@ def test_a_killed_run_leaves_whole_rows_and_goes_on_to_the_same_file(pictures: P
         shutil.copy(pictures / f"{3 * index:02d}.png", eight)
     environ = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
     done = subprocess.run(
-        [sys.executable, "-c", KILLER, pictures, model],
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", KILLER, pictures, model],
         capture_output=True,
         text=True,
         env=environ,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -65,6 +66,8 @@ def test_an_overlay_moves_the_maps() -> None:
 
 
 def test_where_the_last_output_is_no_map_there_is_none() -> None:
+    if version("timm") in {f"1.0.{patch}" for patch in range(16, 31)}:
+        pytest.skip("needs timm 1.0.31, which gives this network's stages")
     backbone, images = made("coat_tiny", 224)
     assert isinstance(backbone, MapBackbone)
     maps = backbone.maps(images, {})

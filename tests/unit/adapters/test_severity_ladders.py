@@ -14,7 +14,7 @@ from torch import Tensor
 from iqakit.adapters import severity_ladders
 from iqakit.adapters.linear_probe import LinearProbe, ridge_head
 from iqakit.adapters.settings import LinearConfig, TsnConfig
-from iqakit.adapters.severity_ladders import Ladders, learn_ladders, photos_for_ladders
+from iqakit.adapters.severity_ladders import Ladders, learn_ladders, photos_for_ladders, quarters
 from iqakit.adapters.tsn import TaskSpecificNormalization
 from iqakit.contracts import Adapter, Dataset, FitContext
 from iqakit.datasets.synthetic import SyntheticTask
@@ -83,6 +83,28 @@ def inputs_under(context: FitContext, tensors: dict[str, Tensor]) -> Callable[[T
     return lambda image: head_input(overlay_call(context.backbone.module, tensors, image), "all-stages")
 
 
+def four_corners(data: Dataset) -> list[Tensor]:
+    found = []
+    for index in range(len(data)):
+        image = data.image(index)
+        high, wide = image.shape[1] // 2, image.shape[2] // 2
+        top, bottom = image[:, :high], image[:, image.shape[1] - high :]
+        found += [part[:, :, side] for part in (top, bottom) for side in (slice(wide), slice(image.shape[2] - wide, None))]
+    return found
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 12), (9, 13), (2, 3), (1, 1), (1, 6)])
+def test_quarters_are_of_one_size_and_cover_all_but_a_middle_line(height: int, width: int) -> None:
+    image = torch.arange(3 * height * width, dtype=torch.int32).reshape(3, height, width)
+    parts = quarters(image)
+    size = (3, max(1, height // 2), max(1, width // 2))
+    assert [tuple(part.shape) for part in parts] == [size] * 4
+    corners = [int(parts[0][0, 0, 0]), int(parts[1][0, 0, -1]), int(parts[2][0, -1, 0]), int(parts[3][0, -1, -1])]
+    assert corners == [int(image[0, y, x]) for y in (0, -1) for x in (0, -1)]
+    if height > 1 and width > 1:
+        assert len(torch.cat([part.flatten() for part in parts]).unique()) == 3 * (height // 2 * 2) * (width // 2 * 2)
+
+
 @pytest.mark.parametrize("tensors", ["bare", "other"])
 def test_the_steps_are_those_of_a_synthetic_task(backbone: Any, tensors: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every kind meets its photos, head inputs are of the copies under the adapter, shares are counted on all steps."""
@@ -117,7 +139,17 @@ def test_the_steps_are_those_of_a_synthetic_task(backbone: Any, tensors: str, mo
         assert share == pytest.approx(float((steps @ head > 0).float().mean()))
     repeated = torch.cat([steps[:, step] for step, count in enumerate((4, 4, 2, 1, 1)) for _ in range(count)])
     scale = (inputs @ weight).std()
-    least = ordered_head(inputs, weight / scale, repeated, penalty=0.46, margin=0.1, importance=40 * 12 / 5)
+    views = torch.cat([under(prepare(view, context.preprocessing)[0][None]) for view in four_corners(context.train)])
+    least = ordered_head(
+        inputs,
+        weight / scale,
+        repeated,
+        penalty=0.46,
+        margin=0.1,
+        importance=80 * 12 / 5,
+        views=views,
+        view_importance=2,
+    )
     assert torch.allclose(found.weight.double(), least * scale, rtol=1e-3, atol=1e-5 * float(weight.abs().max()))
 
 
@@ -134,6 +166,23 @@ def test_copies_are_means_over_photos(context: FitContext) -> None:
     for stage, copies in enumerate(ladders.copies()):
         mean = np.mean([row[stage][0].numpy() for row in rows], axis=0)
         np.testing.assert_allclose(copies[1].numpy(), mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_shifts_are_copies_less_their_photos(context: FitContext) -> None:
+    ladders = Ladders(context, {}, "all-stages")
+    kinds = [list(DEGRADATIONS).index(name) for name in ("brighten", "pixelate")]
+    for photo in (0, 1):
+        ladders.climb(photo, kinds)
+    rows = []
+    for photo in (0, 1):
+        for kind in ("brighten", "pixelate"):
+            task = SyntheticTask([context.train.image(photo)], [kind], [0, 2])
+            images = [prepare(task.image(index), context.preprocessing)[0][None] for index in (0, 1)]
+            rows.append([gate_features(context.backbone.module(image).stages) for image in images])
+    for stage, shifts in enumerate(ladders.shifts()):
+        wanted = torch.cat([copy[stage] - whole[stage] for whole, copy in rows])
+        assert torch.allclose(shifts, wanted, atol=1e-6)
+        assert float(wanted.abs().max()) > 1e-3
 
 
 def is_random(kind: str) -> bool:
@@ -179,7 +228,7 @@ def test_faults_that_no_image_has_are_learned_and_the_images_kept(backbone: Any,
         result = made.fit(context)
         adapters.append(result.adapter)
         histories.append(result.history)
-        assert (result.copies is None) == (ladders == 0)
+        assert (result.copies is None) == (result.shifts is None) == (ladders == 0)
     before, after = (share_down(adapter, context, context.validation) for adapter in adapters)
     assert after > before + 0.03  # a tiny network of random weights sees little of most faults
     assert histories[1][-1]["steps_down"] > 0.7

@@ -28,7 +28,7 @@ PUBLIC: dict[str, set[str]] = {
         *("FEATURE_KINDS", "HEAD_KINDS", "FeatureKind", "HeadKind"),
         *("Adapter", "Calibration", "Preprocessing", "FitContext", "FitMethod", "FitResult", "TaskData", "TestTimeMethod"),
         *("Checkpoint", "Progress", "Backbone", "InputSpec", "MapBackbone", "Features", "FeatureMaps"),
-        *("Combiner", "FaultCombiner", "Dataset", "Sample", "TaskFacts"),
+        *("Combiner", "FaultCombiner", "ShiftCombiner", "Dataset", "Sample", "TaskFacts"),
         *("AdapterEntry", "BackboneEntry", "CombinerEntry", "CommandEntry", "DatasetEntry", "ModelEntry", "Entry"),
     },
     "iqakit.errors": {
@@ -44,9 +44,12 @@ PUBLIC: dict[str, set[str]] = {
     "iqakit.functional.contrastive": {"group_contrastive_loss"},
     "iqakit.functional.correlation": {"krcc", "plcc", "rmse", "srcc"},
     "iqakit.functional.forgetting": {"mean_srcc", "plasticity", "stability", "trade_off"},
-    "iqakit.functional.gating": {"DEFAULT_TEMPERATURE", "gate_weights", "nearest_distance"},
+    "iqakit.functional.gating": {
+        *("DEFAULT_TEMPERATURE", "gate_weights", "less_along", "nearest_distance", "shift_directions"),
+    },
     "iqakit.functional.heads": {
-        *("FeatureKind", "HeadKind", "PooledFeatures", "head_input", "head_input_dim", "head_scores", "unit_length"),
+        *("FeatureKind", "HeadKind", "PooledFeatures", "head_input", "head_input_dim", "head_scores"),
+        *("row_sums", "unit_length"),
     },
     "iqakit.functional.overlay": {"is_norm", "norm_tensor_names", "overlay_call", "trainable_overlay"},
     "iqakit.functional.pooling": {"gate_features", "spatial_mean_std", "token_mean_std"},

@@ -34,6 +34,7 @@ def test_published_settings_are_the_defaults() -> None:
     config = KMeansConfig()
     assert (config.clusters, config.repeats, config.iterations, config.temperature) == (128, 20, 1000, 8.0)
     assert config.hard is False
+    assert config.steadiness == 0.3  # own; only where a method says what weak degradation moves
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,8 @@ def test_published_settings_are_the_defaults() -> None:
         ("iterations", 0),
         ("temperature", -1.0),
         ("temperature", math.nan),
+        ("steadiness", -0.1),
+        ("steadiness", math.inf),
         ("seed", -1),
     ],
 )
@@ -339,3 +342,93 @@ def test_faults_that_make_no_sense_are_named() -> None:
     for wrong in (torch.zeros(3, 11), torch.zeros(10)):  # as a file from elsewhere may hold
         with pytest.raises(MismatchError, match="centroids of task 'lab', stage 2, have the shape"):
             gate.weights({**learned, "lab/copies2": wrong}, ["lab"], _features(2), None)
+
+
+def _shifts(copies: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Weak damage: mostly along one direction, a little along the others."""
+    rng = torch.Generator().manual_seed(seed)
+    return tuple(  # type: ignore[return-value]
+        0.3 * torch.randn(copies, 1, generator=rng) * torch.eye(width)[5] + 0.02 * torch.randn(copies, width, generator=rng)
+        for width in (6, 10)
+    )
+
+
+def test_distances_count_less_along_shifts() -> None:
+    """Weights are those of distances between whitened points, in plain numpy; novelty and earlier state stay."""
+    gate, tasks = _gate(stages=1, steadiness=2.0), ["lab", "wild", "web"]
+    state: dict[str, Tensor] = {}
+    for number, task in enumerate(tasks):
+        state = dict(gate.fit_task(state, task, _features(30, seed=number, centre=number)))
+    learned = state
+    shifts = {"lab": _shifts(40, 1), "web": _shifts(60, 2)}  # one task brings none
+    for task, rows in shifts.items():
+        learned = dict(gate.fit_shifts(learned, task, rows))
+    assert sorted(set(learned) - set(state)) == ["lab/shifts2", "web/shifts2"]
+    assert all(torch.equal(learned[name], tensor) for name, tensor in state.items())
+    metric = np.zeros((10, 10))
+    for rows in shifts.values():
+        square = rows[1].double().numpy().T @ rows[1].double().numpy()
+        shares, axes = np.linalg.eigh(square / np.trace(square) * 10)
+        metric += axes @ np.diag(1 / np.sqrt(1 + 2 * shares)) @ axes.T / 2
+    every = np.concatenate([state[f"{task}/stage2"].numpy() for task in tasks]).astype(float)
+    metric *= np.sqrt(every.var(axis=0).sum() / (every @ metric).var(axis=0).sum())
+    learned = dict(gate.fit_copies(learned, "wild", _features(4, seed=5, centre=3)))
+    images = _features(20, seed=3, centre=4)
+    nearest = []
+    for task in tasks:
+        parts = [learned[name].numpy() for name in (f"{task}/stage2", f"{task}/copies2") if name in learned]
+        centroids = np.concatenate(parts).astype(float)
+        seen = images[1].double().numpy()
+        nearest.append(np.linalg.norm((seen[:, None] - centroids[None]) @ metric, axis=2).min(axis=1))
+    shares = np.exp(-8 * np.stack(nearest, axis=1))
+    found = gate.weights(learned, tasks, images, None).double().numpy()
+    np.testing.assert_allclose(found, shares / shares.sum(axis=1, keepdims=True), atol=1e-5)
+    assert torch.equal(novelty(learned, tasks, images), novelty(state, tasks, images))
+
+
+def test_weak_damage_moves_less_weight_where_shifts_are_known() -> None:
+    state: dict[str, Tensor] = {}
+    for number, task in enumerate(["lab", "wild"]):
+        state = dict(_gate().fit_task(state, task, _features(40, seed=number, centre=number)))
+    photos = _features(50, seed=7, centre=2)
+    damaged = [photo + shift for photo, shift in zip(photos, _shifts(50, 3), strict=True)]
+
+    def moved(steadiness: float) -> tuple[float, float]:
+        gate, known = _gate(steadiness=steadiness), state
+        for task in ("lab", "wild"):
+            known = dict(gate.fit_shifts(known, task, _shifts(80, 4)))
+        before, after = (gate.weights(known, ["lab", "wild"], images, None)[:, 0] for images in (photos, damaged))
+        return float((after - before).abs().mean()), float(before.std())
+
+    (plain, spread), (steady, still_spread) = moved(0.0), moved(5.0)
+    assert steady < 0.6 * plain
+    assert still_spread > 0.8 * spread  # photos are told apart as before
+
+
+def test_no_shifts_are_kept_where_all_directions_count_alike() -> None:
+    gate = _gate(steadiness=0.0)
+    state = gate.fit_task({}, "lab", _features(10))
+    assert gate.fit_shifts(state, "lab", _shifts(5, 0)) == state
+
+
+def test_a_task_learned_again_forgets_its_shifts() -> None:
+    gate = _gate()
+    state = gate.fit_shifts(gate.fit_task({}, "lab", _features(10)), "lab", _shifts(5, 0))
+    assert sorted(gate.fit_task(state, "lab", _features(10))) == ["lab/distances", "lab/stage1", "lab/stage2"]
+
+
+def test_shifts_that_make_no_sense_are_named() -> None:
+    gate = _gate()
+    state = gate.fit_task({}, "lab", _features(10))
+    with pytest.raises(ConfigurationError, match="knows nothing of task 'web'"):
+        gate.fit_shifts(state, "web", _shifts(2, 0))
+    with pytest.raises(ConfigurationError, match="cannot learn shifts of task 'lab' from 0 rows"):
+        gate.fit_shifts(state, "lab", _shifts(0, 0))
+    with pytest.raises(ConfigurationError, match="shifts of task 'lab': those of stage 2 are not all finite"):
+        gate.fit_shifts(state, "lab", [torch.zeros(2, 6), torch.full((2, 10), math.inf)])
+    with pytest.raises(MismatchError, match=r"'lab', stage 1, have the shape \(8, 6\) and the images' features \(2, 7\)"):
+        gate.fit_shifts(state, "lab", [torch.zeros(2, 7), torch.zeros(2, 10)])
+    learned = dict(gate.fit_shifts(state, "lab", _shifts(4, 0)))
+    for wrong in (torch.zeros(3, 11), torch.zeros(10)):  # as a file from elsewhere may hold
+        with pytest.raises(MismatchError, match="centroids and shifts of a stage must be of one width, but are"):
+            gate.weights({**learned, "lab/shifts2": wrong}, ["lab"], _features(2), None)

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from iqakit.errors import ConfigurationError
-from iqakit.functional.gating import gate_weights, nearest_distance
+from iqakit.functional.gating import gate_weights, less_along, nearest_distance, shift_directions
 
 
 def test_distance_against_plain_lines() -> None:
@@ -102,3 +104,59 @@ def test_weights_name_what_they_found() -> None:
     for temperature in (-1.0, math.nan, math.inf):
         with pytest.raises(ConfigurationError, match="temperature must be finite and 0 or more"):
             gate_weights(torch.zeros(1, 1, 1), temperature)
+
+
+def test_shift_directions_are_the_principal_ones_of_numpy() -> None:
+    """Distances along each shrink as promised, against an eigendecomposition in plain numpy."""
+    rng = torch.Generator().manual_seed(0)
+    shifts = torch.randn(200, 7, generator=rng) * torch.tensor([3.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05])
+    square = shifts.double().numpy().T @ shifts.double().numpy()
+    shares, axes = np.linalg.eigh(square / (np.trace(square) / 7))
+    for steadiness in (0.0, 0.3, 5.0):
+        found = shift_directions(shifts, steadiness, 3)
+        assert found.shape == (3, 7)
+        assert found.dtype == torch.float32
+        for at in range(7):
+            point = torch.from_numpy(axes[:, -1 - at])[None].float()
+            left = float(less_along(point, found).norm())
+            assert left == pytest.approx(1 / math.sqrt(1 + steadiness * shares[-1 - at]) if at < 3 else 1.0, abs=1e-5)
+    lengths = shift_directions(shifts, 5.0, 7).norm(dim=1)
+    assert (lengths.diff() < 0).all()
+    assert float(lengths.max()) < 1
+
+
+def test_shift_directions_do_not_depend_on_order_scale_or_sign() -> None:
+    shifts = torch.randn(40, 5, generator=torch.Generator().manual_seed(3))
+    found = shift_directions(shifts, 0.3, 5)
+    for other in (shifts.flip(0), shifts * 100, -shifts, torch.cat([shifts, shifts])):
+        assert torch.allclose(shift_directions(other, 0.3, 5), found, atol=1e-6)
+    assert shift_directions(shifts, 0.3, 99).shape == (5, 5)
+    assert torch.equal(shift_directions(torch.zeros(3, 5), 0.3, 2).abs().sum(), torch.tensor(0.0))
+
+
+def test_less_along_does_not_depend_on_the_other_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = torch.Generator().manual_seed(0)
+    points, directions = torch.randn(50, 320, generator=rng), 0.1 * torch.randn(48, 320, generator=rng)
+    whole = less_along(points, directions)
+    wanted = points.double() - points.double() @ directions.double().T @ directions.double()
+    assert torch.allclose(whole.double(), wanted, atol=1e-5)
+    assert torch.equal(torch.cat([less_along(row[None], directions) for row in points]), whole)
+    monkeypatch.setattr("iqakit.functional.gating._VALUES", 48 * 320 * 7)
+    assert torch.equal(less_along(points, directions), whole)
+    assert less_along(points[:0], directions).shape == (0, 320)
+
+
+@pytest.mark.parametrize(
+    ("shifts", "steadiness", "count", "found"),
+    [
+        (torch.zeros(0, 4), 1.0, 2, r"\(0, 4\), 1.0 and 2"),
+        (torch.zeros(4), 1.0, 2, r"\(4,\), 1.0 and 2"),
+        (torch.zeros(2, 4), -1.0, 2, r"\(2, 4\), -1.0 and 2"),
+        (torch.zeros(2, 4), math.nan, 2, r"\(2, 4\), nan and 2"),
+        (torch.zeros(2, 4), math.inf, 2, r"\(2, 4\), inf and 2"),
+        (torch.zeros(2, 4), 1.0, 0, r"\(2, 4\), 1.0 and 0"),
+    ],
+)
+def test_shifts_that_make_no_sense_are_named(shifts: Tensor, steadiness: float, count: int, found: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"shift directions need shifts .* found {found}"):
+        shift_directions(shifts, steadiness, count)

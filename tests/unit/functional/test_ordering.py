@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -27,20 +29,25 @@ def problem(seed: int, n: int = 20, width: int = 6, k: int = 15) -> tuple[Tensor
     st.sampled_from([0.0, 0.2, 1.0]),
     st.sampled_from([0.3, 3.0, 30.0]),
     st.booleans(),
+    st.sampled_from([None, 0.0, 0.5, 4.0]),
 )
 def test_is_the_minimum_that_scipy_finds(
-    seed: int, penalty: float, margin: float, importance: float, counted: bool
+    seed: int, penalty: float, margin: float, importance: float, counted: bool, viewed: float | None
 ) -> None:
     x, w, d = (part.numpy() for part in problem(seed))
+    views = np.random.default_rng(seed).normal(-2, 1, (33, len(w)))
     counts = 5 * np.random.default_rng(seed).random(len(d)) if counted else np.ones(len(d))
 
     def objective(change: np.ndarray) -> float:
         moved = (x - x.mean(0)) @ change
         hinge = np.maximum(0, margin - d @ (w + change))
-        return float((moved**2).sum() + penalty * (change**2).sum() + importance * len(x) * (counts * hinge**2).mean())
+        kept = 0 if viewed is None else viewed * len(x) * (((views - views.mean(0)) @ change) ** 2).mean()
+        wrong = importance * len(x) * (counts * hinge**2).mean()
+        return float((moved**2).sum() + penalty * (change**2).sum() + wrong + kept)
 
     given = torch.from_numpy(counts) if counted else None
-    changed = ordered_head(*problem(seed), penalty=penalty, margin=margin, importance=importance, counts=given)
+    more: dict[str, Any] = {} if viewed is None else {"views": torch.from_numpy(views), "view_importance": viewed}
+    changed = ordered_head(*problem(seed), penalty=penalty, margin=margin, importance=importance, counts=given, **more)
     found = changed.numpy() - w
     best = minimize(objective, np.zeros(len(w)), method="BFGS", options={"gtol": 1e-8})
     assert objective(found) <= best.fun * (1 + 1e-7) + 1e-12
@@ -60,7 +67,7 @@ def test_to_count_a_step_twice_is_to_have_it_twice_and_none_to_leave_it_out() ->
 def test_nothing_changes_where_nothing_is_wrong_or_steps_do_not_count() -> None:
     x, w, d = problem(1)
     kept = d * (d @ w).sign()[:, None] * 10
-    assert torch.equal(ordered_head(x, w, kept, penalty=1.0, margin=0.0, importance=100.0), w)
+    assert torch.equal(ordered_head(x, w, kept, penalty=1.0, margin=0.0, importance=100.0, views=x + 1), w)
     assert torch.equal(ordered_head(x, w, d, penalty=1.0, margin=1.0, importance=0.0), w)
 
 
@@ -84,13 +91,29 @@ def test_a_constant_of_the_outputs_is_free() -> None:
     assert one.numpy() == pytest.approx(other.numpy(), abs=1e-9)
 
 
+def test_outputs_on_views_are_kept_where_views_count_for_much() -> None:
+    x, w, d = problem(9)
+    views = torch.randn(40, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * torch.arange(6)
+
+    def moved(**more: Any) -> float:
+        found = ordered_head(x, w, d, penalty=0.5, margin=0.5, importance=10.0, **more)
+        return float((views @ (found - w)).std())
+
+    assert moved(views=views, view_importance=100.0) < 0.2 * moved(views=views) < 0.2 * moved()
+    assert moved(views=views, view_importance=0.0) == pytest.approx(moved())
+
+
 def test_wide_features_give_what_the_full_width_gives() -> None:
     x, w, d = problem(2, n=8, width=10, k=5)
     narrow = ordered_head(x, w, d, penalty=0.5, margin=0.5, importance=5.0)
-    wide = [torch.cat([part, torch.zeros(*part.shape[:-1], 40, dtype=part.dtype)], dim=-1) for part in (x, w, d)]
-    found = ordered_head(*wide, penalty=0.5, margin=0.5, importance=5.0)
+    views = problem(3, n=6, width=10)[0]
+    wide = [torch.cat([part, torch.zeros(*part.shape[:-1], 40, dtype=part.dtype)], dim=-1) for part in (x, w, d, views)]
+    found = ordered_head(*wide[:3], penalty=0.5, margin=0.5, importance=5.0)
     assert found[:10].numpy() == pytest.approx(narrow.numpy(), abs=1e-9)
     assert found[10:].abs().max() < 1e-9
+    narrow = ordered_head(x, w, d, penalty=0.5, margin=0.5, importance=5.0, views=views, view_importance=3.0)
+    found = ordered_head(*wide[:3], penalty=0.5, margin=0.5, importance=5.0, views=wide[3], view_importance=3.0)
+    assert found[:10].numpy() == pytest.approx(narrow.numpy(), abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +126,11 @@ def test_wide_features_give_what_the_full_width_gives() -> None:
         ({"steps": torch.zeros(3, 5)}, r"\(20, 6\) and \(3, 5\)"),
         ({"inputs": torch.zeros(20, 7)}, r"\(20, 7\) and \(15, 6\)"),
         ({"penalty": 0.0}, "penalty must be above 0"),
-        ({"margin": -1.0}, "margin and importance at least 0"),
-        ({"importance": float("nan")}, "margin and importance at least 0"),
+        ({"margin": -1.0}, "margin and both importances at least 0"),
+        ({"view_importance": float("nan")}, "margin and both importances at least 0"),
+        ({"views": torch.zeros(0, 6)}, r"views must be as wide as the head \(6\), at least one, but they are \(0, 6\)"),
+        ({"views": torch.zeros(4, 5)}, r"at least one, but they are \(4, 5\)"),
+        ({"importance": float("nan")}, "margin and both importances at least 0"),
         ({"counts": torch.ones(3)}, r"one number for each of 15 steps, but their shape is \(3,\)"),
         ({"counts": torch.full((15,), -1.0)}, "at least 0, but they go from -1.0 to -1.0"),
         ({"counts": torch.full((15,), float("inf"))}, "finite and at least 0, but they go from inf to inf"),

@@ -152,9 +152,10 @@ def test_an_adapter_of_another_task_is_refused(install: Callable[..., None], rat
         fit_tasks([rated_photos], backbone="tiny", adapter="other", task="t", model=tmp_path / "m")
 
 
-@pytest.mark.parametrize("copies", [[torch.zeros(2, 5)], [], 3, [[1.0]], "not finite", "no row", "uneven"])
-def test_copies_that_are_no_gate_features_are_refused(
-    install: Callable[..., None], rated_photos: Path, tmp_path: Path, copies: Any
+@pytest.mark.parametrize("what", ["copies", "shifts"])
+@pytest.mark.parametrize("given", [[torch.zeros(2, 5)], [], 3, [[1.0]], "not finite", "no row", "uneven"])
+def test_copies_and_shifts_that_are_no_gate_features_are_refused(
+    install: Callable[..., None], rated_photos: Path, tmp_path: Path, what: str, given: Any
 ) -> None:
     class Odd(LinearProbe):
         def fit(self, context: Any) -> Any:
@@ -164,11 +165,10 @@ def test_copies_that_are_no_gate_features_are_refused(
                 "no row": [torch.zeros(0, width) for width in widths],
                 "uneven": [torch.zeros(1 + number, width) for number, width in enumerate(widths)],
             }
-            rows = made[copies] if isinstance(copies, str) else copies
-            return replace(super().fit(context), copies=rows)
+            return replace(super().fit(context), **{what: made[given] if isinstance(given, str) else given})
 
-    install(AdapterEntry("odd", "fit", "gives odd copies", LinearConfig, Odd))
-    with pytest.raises(PluginError, match="adapter odd gave copies that are no gate features: they must be finite"):
+    install(AdapterEntry("odd", "fit", "gives odd rows", LinearConfig, Odd))
+    with pytest.raises(PluginError, match=f"adapter odd gave {what} that are no gate features: they must be finite"):
         fit_tasks([rated_photos], backbone="tiny", adapter="odd", model=tmp_path / "m")
     assert not (tmp_path / "m" / "model.json").exists()
 
@@ -180,9 +180,11 @@ def test_what_ladders_saw_reaches_the_gate(rated_photos: Path, tmp_path: Path) -
         )
     plain, taught = (read_model(tmp_path / name)[2]["kmeans"] for name in ("plain", "taught"))
     added = sorted(name.rpartition("/")[2] for name in set(taught) - set(plain))
-    assert added == [f"copies{name[-1]}" for name in sorted(plain) if "/stage" in name]
+    stages = [name[-1] for name in sorted(plain) if "/stage" in name]
+    assert added == [*(f"copies{stage}" for stage in stages), *(f"shifts{stage}" for stage in stages)]
     assert all(torch.equal(taught[name], tensor) for name, tensor in plain.items())
     assert {len(tensor) for name, tensor in taught.items() if "/copies" in name} == {25 * 3}
+    assert all(0 < float(tensor.norm(dim=1)[0]) < 1 for name, tensor in taught.items() if "/shifts" in name)
 
 
 def test_a_backbone_whose_id_leads_elsewhere_is_refused(

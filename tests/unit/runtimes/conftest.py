@@ -44,7 +44,13 @@ def write_model(directory: Path, tasks: int, *, calibrated: bool = True, kind: s
             calibration=Calibration(5.0 + number, 90.0, 0.1 * number, 0.8, 6.0 + number) if calibrated else None,
         )
         stages = [torch.rand(20, dim, generator=generator) for dim in backbone.stage_dims]
-        state = dict(KMeansGate(KMeansConfig(clusters=4, repeats=1)).fit_task(state, adapter.task, gate_features(stages)))
+        gate = KMeansGate(KMeansConfig(clusters=4, repeats=1))
+        state = dict(gate.fit_task(state, adapter.task, gate_features(stages)))
+        if number != 1:  # what ladders tell of, as not every task has them
+            faults = [torch.rand(5, dim, generator=generator) for dim in backbone.stage_dims]
+            state = dict(gate.fit_copies(state, adapter.task, gate_features(faults)))
+            shifts = [0.1 * torch.randn(9, dim, generator=generator) for dim in backbone.stage_dims]
+            state = dict(gate.fit_shifts(state, adapter.task, shifts))
         facts = BackboneFacts(backbone.id, "random:3", backbone.fingerprint())
         add_task(directory, facts, replace(adapter), {"kmeans": state}, "A model for tests.\n")
     return directory

@@ -94,6 +94,11 @@ class ForgetsWithFaults(Good):
         return {f"{task}/faults": gate_features[-1]}
 
 
+class NamesShiftsBadly(Good):
+    def fit_shifts(self, state: Any, task: str, shifts: Sequence[Tensor]) -> Mapping[str, Tensor]:
+        return {**state, "shifts": shifts[-1]}
+
+
 class InPlace(Good):
     def fit_task(self, state: Any, task: str, gate_features: Sequence[Tensor]) -> Mapping[str, Tensor]:
         state[f"{task}/mean"] = gate_features[-1].mean(0)
@@ -142,6 +147,10 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "no-image-gives-no-row": (NeedsAnImage, "it raised RuntimeError"),
     "a-task-adds-only-its-own-state": (Meddler, "learning one more task changes earlier state: all/mean"),
     "faults-add-only-their-own-state": (ForgetsWithFaults, "it forgot lab/mean, phone/mean, web/mean"),
+    "shifts-add-only-their-own-state": (
+        NamesShiftsBadly,
+        "learning shifts of 'web' adds shifts; its tensors must be named",
+    ),
     "state-handed-in-stays": (InPlace, "the state handed in is changed: web/mean"),
     "state-is-plain-tensors": (AsksForGradients, "asks for a gradient"),
     "learning-repeats": (NeverTheSame, "learned twice from the same images, these differ: lab/mean"),
@@ -161,7 +170,10 @@ def test_every_check_has_its_broken_part() -> None:
 
 
 def test_a_good_one_passes(passes) -> None:
-    assert passes(check_combiner(entry())) == {"faults-add-only-their-own-state"}  # optional; it has none
+    assert passes(check_combiner(entry())) == {
+        "faults-add-only-their-own-state",
+        "shifts-add-only-their-own-state",
+    }  # optional; it has none
 
 
 @pytest.mark.parametrize("name", BROKEN)
