@@ -35,9 +35,11 @@ def exact_float32() -> Iterator[None]:
     point from those of the CPU, which gate and calibration were fitted to. A switch that was set through torch's newer
     ``fp32_precision`` is left alone: whoever did that has chosen.
     """
-    with _switched(_convolutions, _set_convolutions, False):
-        with _switched(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"):
-            yield
+    with (
+        _switched(_convolutions, _set_convolutions, False),
+        _switched(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+    ):
+        yield
 
 
 @contextmanager
