@@ -41,6 +41,7 @@ class KMeansGate:
 
     def __init__(self, config: KMeansConfig) -> None:
         self.config = config
+        self._kept: tuple[Mapping[str, Tensor], tuple[str, ...], list[_Stage]] | None = None
 
     def fit_task(self, state: Mapping[str, Tensor], task: str, gate_features: Sequence[Tensor]) -> Mapping[str, Tensor]:
         """Cluster one task's training images, once a stage.
@@ -94,20 +95,8 @@ class KMeansGate:
         Raises:
             ConfigurationError: The state lacks the task, the shapes do not fit, or a feature is not finite.
         """
-        fitted = dict(state)
-        if image_count(gate_features) == 0:
-            raise ConfigurationError(
-                f"combiner kmeans cannot learn copies of task {task!r} from 0 rows; give it at least one"
-            )
-        for number in _stages_used(state, [task]):
-            stage = _stage_of(gate_features, number, _of_task(state, task, f"stage{number}"), task)
-            if not bool(torch.isfinite(stage).all()):
-                raise ConfigurationError(
-                    f"combiner kmeans cannot learn copies of task {task!r}: their features of stage {number} are not all "
-                    "finite; check the images and the backbone"
-                )
-            fitted[f"{task}/copies{number}"] = stage.detach().cpu().float().contiguous()
-        return fitted
+        rows = _rows_of_copies(state, task, gate_features, "copies")
+        return {**state, **{f"{task}/copies{number}": stage.detach().cpu().float() for number, stage in rows.items()}}
 
     def fit_shifts(self, state: Mapping[str, Tensor], task: str, shifts: Sequence[Tensor]) -> Mapping[str, Tensor]:
         """Add what weak degradation moves of a task that has been clustered.
@@ -125,21 +114,11 @@ class KMeansGate:
         Raises:
             ConfigurationError: The state lacks the task, the shapes do not fit, or a number is not finite.
         """
-        fitted = dict(state)
-        if image_count(shifts) == 0:
-            raise ConfigurationError(
-                f"combiner kmeans cannot learn shifts of task {task!r} from 0 rows; give it at least one"
-            )
-        for number in _stages_used(state, [task]):
-            stage = _stage_of(shifts, number, _of_task(state, task, f"stage{number}"), task)
-            if not bool(torch.isfinite(stage).all()):
-                raise ConfigurationError(
-                    f"combiner kmeans cannot learn shifts of task {task!r}: those of stage {number} are not all finite; "
-                    "check the images and the backbone"
-                )
-            if self.config.steadiness:
-                fitted[f"{task}/shifts{number}"] = shift_directions(stage, self.config.steadiness, _DIRECTIONS)
-        return fitted
+        rows = _rows_of_copies(state, task, shifts, "shifts")
+        if not self.config.steadiness:
+            return dict(state)
+        found = {number: shift_directions(stage, self.config.steadiness, _DIRECTIONS) for number, stage in rows.items()}
+        return {**state, **{f"{task}/shifts{number}": directions for number, directions in found.items()}}
 
     def weights(
         self,
@@ -161,13 +140,25 @@ class KMeansGate:
             MismatchError: The tasks were clustered at different stages, or the centroids do not fit the features.
         """
         weights = empty_weights(tasks, gate_features)
-        used = _stages_used(state, tasks)
-        steady = [_steadied(state, tasks, number) for number in used]
-        distances = torch.stack([_stage_distances(state, task, gate_features, used, steady) for task in tasks], dim=2)
-        soft = gate_weights(distances, self.config.temperature)
+        stages = []
+        for number, steadied, centroids in self._learned(state, tasks):
+            for task in tasks:
+                stage = _stage_of(gate_features, number, _of_task(state, task, f"stage{number}"), task)
+            points = stage.float() if steadied is None else steadied.of_images(stage.float())
+            stages.append(torch.stack([nearest_distance(points, known.to(points.device)) for known in centroids], dim=1))
+        soft = gate_weights(torch.stack(stages), self.config.temperature)
         if not self.config.hard:
             return soft
         return weights.scatter_(1, soft.argmax(dim=1, keepdim=True), 1.0)
+
+    def _learned(self, state: Mapping[str, Tensor], tasks: Sequence[str]) -> list[_Stage]:
+        """What to measure at each stage; kept for the next call, which mostly asks for the same."""
+        if self._kept is not None and self._kept[0] is state and self._kept[1] == tuple(tasks):
+            return self._kept[2]
+        found = [_learned_of(state, tasks, number) for number in _stages_used(state, tasks)]
+        if not torch.compiler.is_compiling():  # what is made there belongs to a graph
+            self._kept = (state, tuple(tasks), found)
+        return found
 
 
 def novelty(state: Mapping[str, Tensor], tasks: Sequence[str], gate_features: Sequence[Tensor]) -> Tensor:
@@ -191,8 +182,12 @@ def novelty(state: Mapping[str, Tensor], tasks: Sequence[str], gate_features: Se
     empty_weights(tasks, gate_features)
     shares = []
     for task in tasks:
-        used = _stages_used(state, [task])
-        distances = _stage_distances(state, task, gate_features, used, None).mean(dim=0)
+        stages = []
+        for number in _stages_used(state, [task]):
+            centroids = _of_task(state, task, f"stage{number}")
+            stage = _stage_of(gate_features, number, centroids, task).float()
+            stages.append(nearest_distance(stage, centroids.to(stage.device)))
+        distances = torch.stack(stages).mean(dim=0)
         shares.append(_share_nearer(distances, _of_task(state, task, "distances").to(distances.device)))
     return torch.stack(shares).amin(dim=0)
 
@@ -205,6 +200,22 @@ def _of_task(state: Mapping[str, Tensor], task: str, what: str) -> Tensor:
             "combiner installed, or choose another combiner"
         )
     return tensor
+
+
+def _rows_of_copies(state: Mapping[str, Tensor], task: str, stages: Sequence[Tensor], what: str) -> dict[int, Tensor]:
+    """What a method tells of degraded copies, by number of the stages that were clustered, if it makes sense."""
+    if image_count(stages) == 0:
+        raise ConfigurationError(f"combiner kmeans cannot learn {what} of task {task!r} from 0 rows; give it at least one")
+    found = {}
+    for number in _stages_used(state, [task]):
+        stage = _stage_of(stages, number, _of_task(state, task, f"stage{number}"), task)
+        if not bool(torch.isfinite(stage).all()):
+            raise ConfigurationError(
+                f"combiner kmeans cannot learn {what} of task {task!r}: those of stage {number} are not all finite; "
+                "check the images and the backbone"
+            )
+        found[number] = stage.contiguous()
+    return found
 
 
 def _stages_used(state: Mapping[str, Tensor], tasks: Sequence[str]) -> list[int]:
@@ -224,38 +235,25 @@ def _stages_used(state: Mapping[str, Tensor], tasks: Sequence[str]) -> list[int]
     return found[tasks[0]]
 
 
-def _steadied(state: Mapping[str, Tensor], tasks: Sequence[str], number: int) -> Steadied | None:
-    """Where distances of a stage are measured; None where no task has learned shifts."""
-    known = [state[name] for task in tasks if (name := f"{task}/shifts{number}") in state]
-    return Steadied.of([_of_task(state, task, f"stage{number}") for task in tasks], known) if known else None
+_Stage = tuple[int, Steadied | None, list[Tensor]]
+"""Number of a stage, where its distances are measured, and there each task's centroids with those of faults."""
 
 
-def _stage_distances(
-    state: Mapping[str, Tensor],
-    task: str,
-    gate_features: Sequence[Tensor],
-    used: Sequence[int],
-    steady: Sequence[Steadied | None] | None,
-) -> Tensor:
-    """Distances (L, N) to the nearest centroid of one task at the stages used.
-
-    Where ``steady`` is given, one a stage, with all that was learned of faults: measured there, and with copies among the
-    centroids; else without.
-    """
-    stages = []
-    for at, number in enumerate(used):
-        centroids = _of_task(state, task, f"stage{number}")
-        stage = _stage_of(gate_features, number, centroids, task).float()
-        if steady is not None:
-            if f"{task}/copies{number}" in state:
-                faults = _of_task(state, task, f"copies{number}")
-                _stage_of(gate_features, number, faults, task)  # a file may hold anything
-                centroids = torch.cat([centroids, faults])
-            place = steady[at]
-            if place is not None:
-                stage, centroids = place.of_images(stage), place.of_centroids(centroids)
-        stages.append(nearest_distance(stage, centroids.to(stage.device)))
-    return torch.stack(stages)
+def _learned_of(state: Mapping[str, Tensor], tasks: Sequence[str], number: int) -> _Stage:
+    centroids = [_of_task(state, task, f"stage{number}") for task in tasks]
+    shifts = [state[name] for task in tasks if (name := f"{task}/shifts{number}") in state]
+    steadied = Steadied.of(centroids, shifts) if shifts else None
+    every = []
+    for task, own in zip(tasks, centroids, strict=True):
+        faults = state.get(f"{task}/copies{number}", own[:0])
+        if faults.ndim != 2 or own.ndim != 2 or faults.shape[1] != own.shape[1]:  # a file may hold anything
+            raise MismatchError(
+                f"centroids of task {task!r}, stage {number}, have the shape {tuple(own.shape)} and those of its faults "
+                f"{tuple(faults.shape)}; fit the task again"
+            )
+        known = torch.cat([own, faults])
+        every.append(known if steadied is None else steadied.of_centroids(known))
+    return number, steadied, every
 
 
 def _stage_of(gate_features: Sequence[Tensor], number: int, centroids: Tensor, task: str) -> Tensor:

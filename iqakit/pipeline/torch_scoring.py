@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from iqakit.combiners.kmeans import novelty
-from iqakit.contracts import Adapter, Backbone, Features
+from iqakit.contracts import Adapter, Backbone, Combiner, Features
 from iqakit.errors import IqakitError, MismatchError
 from iqakit.functional.heads import head_input, head_scores
 from iqakit.functional.pooling import gate_features
@@ -77,6 +77,8 @@ class TorchParts:
         self.states = states
         self.overlays, self.pass_of_task = plan_passes(adapters)
         self._runtime = TorchRuntime(backbone, device, precision)
+        # Kept from call to call: a combiner may have made something of the state that it was shown.
+        self._combiners: dict[tuple[Any, ...], Combiner] = {}
         self._on_device = [{key: value.to(device) for key, value in overlay.items()} for overlay in self.overlays]
 
     @classmethod
@@ -141,11 +143,13 @@ class TorchParts:
 
     def bare_weights(self, gate: Sequence[Tensor], combiner: str, task: str | None, settings: Mapping[str, str]) -> Tensor:
         """As ``weights``, but what the combiner gives is not looked at, so that it can be traced into a graph."""
-        entry = catalog().combiner(combiner)
         oracle = None if task is None else [task] * len(gate[0])
-        config = make_config(entry, settings)
+        key = (combiner, *sorted(settings.items()))
         try:
-            return entry.create(config).weights(self.states.get(combiner, {}), self.tasks, gate, oracle)
+            if key not in self._combiners:
+                entry = catalog().combiner(combiner)
+                self._combiners[key] = entry.create(make_config(entry, settings))
+            return self._combiners[key].weights(self.states.get(combiner, {}), self.tasks, gate, oracle)
         except IqakitError:
             raise
         except Exception as error:  # a plugin may raise anything, and the user must learn whose fault it is

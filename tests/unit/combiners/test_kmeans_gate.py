@@ -334,7 +334,7 @@ def test_faults_that_make_no_sense_are_named() -> None:
         gate.fit_copies(state, "web", _features(2))
     with pytest.raises(ConfigurationError, match="cannot learn copies of task 'lab' from 0 rows"):
         gate.fit_copies(state, "lab", _features(0))
-    with pytest.raises(ConfigurationError, match="copies of task 'lab': their features of stage 2 are not all finite"):
+    with pytest.raises(ConfigurationError, match="copies of task 'lab': those of stage 2 are not all finite"):
         gate.fit_copies(state, "lab", [torch.zeros(2, 6), torch.full((2, 10), math.nan)])
     with pytest.raises(MismatchError, match=r"'lab', stage 1, have the shape \(8, 6\) and the images' features \(2, 7\)"):
         gate.fit_copies(state, "lab", [torch.zeros(2, 7), torch.zeros(2, 10)])
@@ -432,3 +432,17 @@ def test_shifts_that_make_no_sense_are_named() -> None:
     for wrong in (torch.zeros(3, 11), torch.zeros(10)):  # as a file from elsewhere may hold
         with pytest.raises(MismatchError, match="centroids and shifts of a stage must be of one width, but are"):
             gate.weights({**learned, "lab/shifts2": wrong}, ["lab"], _features(2), None)
+
+
+def test_one_gate_serves_many_states() -> None:
+    """What is kept from a call is never taken for another state, nor for other tasks."""
+    states = []
+    for seed in (1, 2):
+        state = _gate().fit_task({}, "lab", _features(30, seed=seed))
+        state = _gate().fit_task(state, "wild", _features(30, seed=seed + 5, centre=1))
+        states.append(_gate().fit_shifts(state, "lab", _shifts(40, seed)))
+    gate, images = _gate(), _features(9, seed=4, centre=2)
+    for state in (*states, *states):
+        for tasks in (["lab", "wild"], ["wild", "lab"], ["wild"]):
+            assert torch.equal(gate.weights(state, tasks, images, None), _gate().weights(state, tasks, images, None))
+    assert not torch.equal(*(gate.weights(state, ["lab", "wild"], images, None) for state in states))
