@@ -6,7 +6,8 @@ Takes the test photos of ``biq2021-unsplash`` that people scored highest, the be
 that come with scikit-learn: sharp photos that no model has learned from. ``--limit 12`` is what was looked at before.
 ``--split val`` looks at validation photos instead and writes nothing, for choosing how to train. First: how often a photo
 scores above its own strong blur, noise, JPEG and downscaling (to a quarter and back up). Then: mean score at each of five
-levels of 25 kinds of degradation. Writes ``benchmarks/results/behaviour.json``, from which ``benchmarks/tables.py`` makes the docs' tables.
+levels of 25 kinds of degradation. Writes ``benchmarks/results/behaviour.json``, from which ``benchmarks/tables.py`` makes
+the docs' tables.
 """
 
 from __future__ import annotations
