@@ -245,13 +245,13 @@ def _learned_of(state: Mapping[str, Tensor], tasks: Sequence[str], number: int) 
     steadied = Steadied.of(centroids, shifts) if shifts else None
     every = []
     for task, own in zip(tasks, centroids, strict=True):
-        faults = state.get(f"{task}/copies{number}", own[:0])
-        if faults.ndim != 2 or own.ndim != 2 or faults.shape[1] != own.shape[1]:  # a file may hold anything
-            raise MismatchError(
+        faults = state.get(f"{task}/copies{number}")
+        if faults is not None and not (faults.ndim == own.ndim == 2 and faults.shape[1] == own.shape[1]):
+            raise MismatchError(  # a file may hold anything
                 f"centroids of task {task!r}, stage {number}, have the shape {tuple(own.shape)} and those of its faults "
                 f"{tuple(faults.shape)}; fit the task again"
             )
-        known = torch.cat([own, faults])
+        known = own if faults is None else torch.cat([own, faults])
         every.append(known if steadied is None else steadied.of_centroids(known))
     return number, steadied, every
 

@@ -446,3 +446,17 @@ def test_one_gate_serves_many_states() -> None:
         for tasks in (["lab", "wild"], ["wild", "lab"], ["wild"]):
             assert torch.equal(gate.weights(state, tasks, images, None), _gate().weights(state, tasks, images, None))
     assert not torch.equal(*(gate.weights(state, ["lab", "wild"], images, None) for state in states))
+
+
+@pytest.mark.parametrize("more", ["nothing", "copies", "shifts"])
+def test_centroids_that_are_no_table_are_named(more: str) -> None:
+    """As a file from elsewhere may hold."""
+    gate = _gate()
+    state = dict(gate.fit_task({}, "lab", _features(10)))
+    if more == "copies":
+        state = dict(gate.fit_copies(state, "lab", _features(2)))
+    if more == "shifts":
+        state = dict(gate.fit_shifts(state, "lab", _shifts(4, 0)))
+    for wrong in (torch.tensor(1.0), torch.zeros(10)):
+        with pytest.raises(MismatchError, match="centroids"):
+            gate.weights({**state, "lab/stage2": wrong}, ["lab"], _features(2), None)
